@@ -1,0 +1,63 @@
+"""What can go wrong, in our own words.
+
+Every error that a caller may see is a ServiceError. A message says what came, what was expected and what to do;
+it holds no path, class name or other internal. Which gRPC status an error becomes is the transport's business.
+"""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """An error whose message is meant for the caller."""
+
+
+class InvalidRequestError(ServiceError):
+    """The request is wrong whatever the server's state."""
+
+
+class InvalidImageError(InvalidRequestError):
+    """The bytes are not an image that the server accepts."""
+
+
+class UnknownLayerError(InvalidRequestError):
+    """The graph has no such layer."""
+
+
+class UnknownModelError(ServiceError):
+    """The repository has no such model or version."""
+
+
+class ModelNotReadyError(ServiceError):
+    """The model exists and can't answer now."""
+
+
+class OverloadedError(ServiceError):
+    """The queue is full: try again later."""
+
+
+class LimitExceededError(ServiceError):
+    """The request, or the answer it asks for, is over a limit of the server."""
+
+
+class DrainingError(ServiceError):
+    """The server is shutting down: try elsewhere."""
+
+
+class DeadlineExceededError(ServiceError):
+    """The caller's deadline passed before the answer was ready."""
+
+
+class ExecutionError(ServiceError):
+    """The run of the model failed, for a reason that is in the log."""
+
+
+class StartupError(Exception):
+    """The server can't start; the message is for the operator, who may see paths."""
+
+
+class ModelLoadError(StartupError):
+    """A model file can't be loaded."""
+
+
+class DeviceUnavailableError(StartupError):
+    """The wanted execution provider is not there."""
