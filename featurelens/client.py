@@ -45,8 +45,8 @@ _Answer = TypeVar("_Answer", bound=Message)
 class Client:
     """A connection to a featurelens server; usable from many threads, and as a context manager.
 
-    Every call has a deadline and raises FeaturelensError. Calls that end UNAVAILABLE are tried again, up to three
-    times within the deadline.
+    Every call has a deadline and raises FeaturelensError. Calls that end UNAVAILABLE are tried again, up to
+    three times within the deadline.
 
     Args:
         address: host:port of the server.

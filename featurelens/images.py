@@ -56,7 +56,7 @@ def _png(pixels: npt.NDArray[np.generic]) -> bytes:
         raise FeaturelensError(
             "INVALID_ARGUMENT",
             f"the array is {pixels.dtype}{list(pixels.shape)}, expected uint8 pixels "
-            "[H, W], [H, W, 3] or [H, W, 4]; a tensor in the model's own input format goes to classify_tensor",
+            "[H, W], [H, W, 3] or [H, W, 4]; a tensor in the model's own format goes to classify_tensor",
         )
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
