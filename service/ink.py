@@ -177,9 +177,7 @@ def _bounds(ink: Floats) -> tuple[int, int, int, int] | None:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def _part(
-    picture: NDArray[np.uint8], bounds: tuple[int, int, int, int], scale: float
-) -> NDArray[np.uint8]:
+def _part(picture: NDArray[np.uint8], bounds: tuple[int, int, int, int], scale: float) -> NDArray[np.uint8]:
     """Cut the bounds, which are in a copy of the picture made smaller by `scale`, with a margin around."""
     top, bottom, left, right = (bound / scale for bound in bounds)
     margin = MARGIN * max(bottom - top, right - left) + 2 / scale
@@ -245,9 +243,7 @@ def _framed(ink: Floats, height: int, width: int, box: int) -> Floats:
     return np.clip(framed, 0, 1)
 
 
-def _window(
-    ink: Floats, y: float, x: float, height: float, width: float, size: tuple[int, int]
-) -> Floats:
+def _window(ink: Floats, y: float, x: float, height: float, width: float, size: tuple[int, int]) -> Floats:
     """Resample the window of `height` by `width` around (y, x), which may reach beyond the ink's array."""
     pad = int(max(height, width)) + 1
     image = Image.fromarray(np.pad(ink, pad))
