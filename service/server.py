@@ -20,12 +20,12 @@ from service.api.classify import ClassifyMethod, RequestLimits, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
 from service.cpus import available_cpus
-from service.device import Execution, resolve
+from service.device import CudaOptions, Execution, resolve
 from service.images import ImageLimits
 from service.model import Model
 from service.repository import Repository
 from service.scheduler import Scheduler
-from service.settings import Settings
+from service.settings import MiB, Settings
 from service.transport.grpcio import TransportLimits, bind, build_server
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -82,9 +82,7 @@ def load_repository(settings: Settings) -> Repository:
     execution = _execution(settings)
 
     def load(path: Path) -> Model:
-        model = Model.load(
-            path, execution, tap_sessions=settings.tap_sessions, refuse_non_finite=settings.refuse_non_finite
-        )
+        model = Model.load(path, execution, tap_capacity=settings.tap_sessions)
         model.warm_up()
         return model
 
@@ -99,7 +97,13 @@ def _shipped_models() -> Path:
 
 
 def _execution(settings: Settings) -> Execution:
-    return resolve(settings.device)
+    limit = settings.cuda_memory_limit_mib
+    cuda = CudaOptions(
+        gpu_mem_limit=limit * MiB if limit else None,
+        arena_extend_strategy=settings.cuda_arena_strategy,
+        cudnn_conv_algo_search=settings.cuda_cudnn_search,
+    )
+    return resolve(settings.device, cuda, settings.threads or None)
 
 
 def _dispatcher(
@@ -123,6 +127,7 @@ def _request_limits(settings: Settings) -> RequestLimits:
         max_images=settings.max_images_per_request,
         max_layers=settings.max_layers_per_request,
         max_response_bytes=settings.max_response_bytes,
+        refuse_non_finite=settings.refuse_non_finite,
         images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
     )
 

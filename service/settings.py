@@ -54,11 +54,11 @@ class Settings(BaseSettings):
     cuda_memory_limit_mib: NonNegativeInt = 0
     """Most GPU memory that the arena of one model takes, in MiB. 0: no limit."""
 
-    cuda_arena_strategy: Literal["same-as-requested", "next-power-of-two"] = "same-as-requested"
-    """How the GPU arena grows. same-as-requested grows slower and wastes less."""
+    cuda_arena_strategy: Literal["kSameAsRequested", "kNextPowerOfTwo"] = "kSameAsRequested"
+    """How the GPU arena grows. kSameAsRequested grows slower and wastes less."""
 
-    cuda_cudnn_search: Literal["default", "heuristic", "exhaustive"] = "heuristic"
-    """How cuDNN picks a convolution's algorithm. exhaustive tries all of them, anew for every shape."""
+    cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
+    """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
 
     max_batch_size: PositiveInt = 64
     """Most images that requests share a run with. More gains nothing on a CPU."""

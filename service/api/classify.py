@@ -35,6 +35,7 @@ class RequestLimits:
     max_images: int
     max_layers: int
     max_response_bytes: int
+    refuse_non_finite: bool
     images: ImageLimits
 
 
@@ -121,7 +122,7 @@ class ClassifyMethod:
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
         feeds = {plan.classifier.input.name: feed}
-        model.check_inputs(feeds)
+        model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
         self._check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
         plan.call.note(images=len(feed), layers=len(plan.layers))
@@ -153,7 +154,7 @@ class ClassifyMethod:
         )
 
     def _check_response_size(self, plan: _Plan, feed: np.ndarray) -> None:
-        estimate = plan.served.model.estimate_bytes(plan.layers, feed.shape)
+        estimate = plan.served.model.estimate_bytes(plan.layers, {plan.classifier.input.name: feed.shape})
         self._check_bytes(estimate + (feed.nbytes if plan.return_input else 0), "would have")
 
     def _check_bytes(self, size: int, verb: str) -> None:
