@@ -1,0 +1,90 @@
+"""Admits calls to the handlers of their methods, and makes whatever a handler raises the call's failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import structlog
+
+from service.api.call import Call
+from service.errors import InternalError, OverloadedError, ServiceError
+
+_log = structlog.stdlib.get_logger(__name__)
+
+Handler = Callable[[bytes, Call], None]
+"""Takes an encoded request and ends the call, now or later, on whatever thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMethod:
+    """A method of which each message of a stream is a call of its own."""
+
+    handler: Handler
+    encode_error: Callable[[str, ServiceError], bytes]
+    """Makes the in-band answer for a message that failed, from its request id and the error."""
+
+
+class Dispatcher:
+    """Every method of the server, by its full name."""
+
+    def __init__(
+        self, unary: Mapping[str, Handler], streams: Mapping[str, StreamMethod], max_concurrent_calls: int
+    ) -> None:
+        self.unary = unary
+        self.streams = streams
+        self._max_concurrent_calls = max_concurrent_calls
+        self._in_flight = 0
+        self._lock = Lock()
+
+    def dispatch(self, handler: Handler, request: bytes, call: Call) -> None:
+        """Let a handler work on a call; never raises."""
+        with failing(call):
+            self._admit(call)
+            handler(request, call)
+
+    def _admit(self, call: Call) -> None:
+        with self._lock:
+            if self._in_flight >= self._max_concurrent_calls:
+                raise OverloadedError(
+                    f"{self._max_concurrent_calls} calls are already in progress; try again later"
+                )
+            self._in_flight += 1
+        call.on_end(self._leave)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._in_flight -= 1
+
+
+@contextmanager
+def failing(call: Call) -> Iterator[None]:
+    """End a call with whatever is raised inside; nothing gets out.
+
+    Of a fault of ours the log gets the traceback, and the caller the id to find it.
+    """
+    try:
+        yield
+    except ServiceError as error:
+        call.fail(error)
+    except Exception:  # noqa: BLE001 - the last line of defence: no exception may end a thread or reach a transport
+        _log.exception("unexpected error", request_id=call.request_id)
+        call.fail(InternalError("internal error"))
+
+
+def off_thread(handler: Handler, workers: Executor) -> Handler:
+    """Make a handler work on an executor, so that the transport's thread goes on."""
+
+    def work(request: bytes, call: Call) -> None:
+        with failing(call):
+            if (reason := call.abandoned()) is not None:
+                raise reason
+            handler(request, call)
+
+    def submit(request: bytes, call: Call) -> None:
+        workers.submit(work, request, call)
+
+    return submit
