@@ -18,6 +18,8 @@ from featurelens.results import (
     Timings,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "ALL_LAYERS",
     "AsyncClient",

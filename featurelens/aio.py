@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -110,6 +111,11 @@ class AsyncClient:
                         yield outcome
                 else:
                     window.settle(await self._receive(call, timeout))
+            outgoing.put_nowait(None)
+            with suppress(
+                FeaturelensError
+            ):  # the end, so that the server sees the stream done and not cancelled
+                await self._receive(call, timeout)
         finally:
             outgoing.put_nowait(None)
             call.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar, Unpack
 
@@ -117,8 +118,13 @@ class Client:
                     yield from outcomes
                 else:
                     window.settle(self._receive(incoming, timeout))
+            outgoing.put(None)
+            with suppress(
+                FeaturelensError
+            ):  # the end, so that the server sees the stream done and not cancelled
+                self._receive(incoming, timeout)
         finally:
-            outgoing.put(None)  # ends gRPC's sending thread
+            outgoing.put(None)  # gRPC's sending thread waits for it
             call.cancel()
 
     def models(self) -> list[ModelSummary]:

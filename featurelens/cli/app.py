@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 
 import typer
 
+from featurelens import __version__
 from featurelens.cli import batch, classify, describe, evaluate, extras
 from featurelens.cli.console import CommandError, complain
 from featurelens.errors import FeaturelensError
@@ -34,13 +34,13 @@ app.command()(evaluate.evaluate)
 @app.command()
 def version() -> None:
     """Print the version of this installation."""
-    print(importlib.metadata.version("featurelens"))
+    print(__version__)
 
 
 def main() -> None:
     """Run the command; what it can't do becomes one line on stderr and exit status 2."""
     try:
-        app()
+        app(prog_name="featurelens")
     except FeaturelensError as error:
         complain(error.message)
     except CommandError as error:

@@ -27,9 +27,7 @@ from featurelens.results import Outcome, Prediction
 
 
 def batch(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Folders, files and glob patterns.")
-    ],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Folders, files and glob patterns.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="File to write: .csv or .jsonl.")],
     server: ServerOption = SERVER,
     model: ModelOption = "",

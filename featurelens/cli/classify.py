@@ -28,7 +28,7 @@ _IN_FLIGHT = 4  # answers with all feature maps are large
 
 
 def classify(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="PNG, JPEG or WebP files.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP files.")],
     server: ServerOption = SERVER,
     model: ModelOption = "",
     model_version: VersionOption = "",
@@ -63,7 +63,9 @@ def classify(
     if output is Output.JSON:
         print_json([_as_json(path, prediction, top_k) for path, prediction in found])
     elif found:
-        _print_table(found, top_k)
+        _print_table(found, top_k, bool(layers))
+        if folder:
+            print(f"feature maps: {save_maps}")
     raise typer.Exit(len(found) < len(images))
 
 
@@ -90,14 +92,14 @@ def top(prediction: Prediction, count: int) -> list[dict[str, object]]:
     ]
 
 
-def _print_table(found: list[tuple[str, Prediction]], top_k: int) -> None:
+def _print_table(found: list[tuple[str, Prediction]], top_k: int, layers: bool) -> None:
     columns = ["image", "label", "probability"]
     rows = [[path, each.label, f"{each.probability:.2%}"] for path, each in found]
     if top_k > 1:
         columns.append("next")
         for row, (_, each) in zip(rows, found, strict=True):
             row.append("  ".join(f"{score.label} {score.probability:.2%}" for score in each.scores[1:top_k]))
-    if found[0][1].feature_maps:
+    if layers:
         columns.append("layers")
         for row, (_, each) in zip(rows, found, strict=True):
             row.append(
