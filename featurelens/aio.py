@@ -112,9 +112,7 @@ class AsyncClient:
                 else:
                     window.settle(await self._receive(call, timeout))
             outgoing.put_nowait(None)
-            with suppress(
-                FeaturelensError
-            ):  # the end, so that the server sees the stream done and not cancelled
+            with suppress(FeaturelensError):  # the server sees the stream end, not a cancellation
                 await self._receive(call, timeout)
         finally:
             outgoing.put_nowait(None)

@@ -119,9 +119,7 @@ class Client:
                 else:
                     window.settle(self._receive(incoming, timeout))
             outgoing.put(None)
-            with suppress(
-                FeaturelensError
-            ):  # the end, so that the server sees the stream done and not cancelled
+            with suppress(FeaturelensError):  # the server sees the stream end, not a cancellation
                 self._receive(incoming, timeout)
         finally:
             outgoing.put(None)  # gRPC's sending thread waits for it

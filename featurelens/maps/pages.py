@@ -100,9 +100,9 @@ def _tiles(numbers: Numbers, scale: Scale, width: int) -> Image.Image:
 
 
 def _columns(count: int, most: int) -> int:
-    """Return how many columns make full rows, if at least half of `most` can, otherwise the fewest rows."""
-    if count <= most:
-        return count
+    """Return how many columns make full rows, for few tiles and if at least half of `most` can."""
+    if count <= most or count > 64:
+        return min(count, most)
     even = [columns for columns in range(most, (most + 1) // 2 - 1, -1) if count % columns == 0]
     return even[0] if even else most
 
