@@ -14,6 +14,7 @@ from service.api.dispatch import Handler, off_thread
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, LimitExceededError
 from service.graph import Graph, Layer, Shape, TensorSpec
+from service.preprocess import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
 
 _STATES = {State.READY: pb.MODEL_STATE_READY, State.UNAVAILABLE: pb.MODEL_STATE_UNAVAILABLE}
@@ -82,9 +83,7 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
 
 
 def _preprocessing(classifier: Classifier | None) -> pb.PreprocessingInfo:
-    if classifier is None or classifier.preprocessing is None:
-        return pb.PreprocessingInfo(kind="none", description="The model takes tensors only.")
-    preprocessing = classifier.preprocessing
+    preprocessing = classifier.preprocessing if classifier else Preprocessing(kind="none")
     return pb.PreprocessingInfo(
         kind=preprocessing.kind,
         channels=preprocessing.channels,
