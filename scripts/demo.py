@@ -1,4 +1,4 @@
-"""Start a server on a free port, classify the sample digits, draw the feature maps of one, stop the server."""
+"""Start a server, classify the sample digits, draw the feature maps of one, stop the server."""
 
 from __future__ import annotations
 
@@ -86,8 +86,7 @@ def show(answers: list[dict[str, Any]]) -> int:
 
 def demo(out: Path) -> None:
     """Run the demo, leaving its files in `out`."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     with server(out / "server.log") as address:
         wrong = show(classify(address, *PICTURES, "--top-k", "2"))
         classify(address, SHOWN, "--layers", "all", "--save-maps", out / "maps")
@@ -100,7 +99,7 @@ def demo(out: Path) -> None:
 def main() -> None:
     """Parse the command line, run the demo, exit with its status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="folder for what the demo writes; emptied first")
+    parser.add_argument("out", type=Path, help="folder for what the demo writes")
     out = parser.parse_args().out
     try:
         demo(out)
