@@ -47,8 +47,16 @@ class DeadlineExceededError(ServiceError):
     """The caller's deadline passed before the answer was ready."""
 
 
-class ExecutionError(ServiceError):
-    """The run of the model failed, for a reason that is in the log."""
+class CancelledError(ServiceError):
+    """The caller went away."""
+
+
+class InternalError(ServiceError):
+    """A fault of the server; what it was is in the log, under the request's id."""
+
+
+class ExecutionError(InternalError):
+    """The run of the model failed."""
 
 
 class StartupError(Exception):

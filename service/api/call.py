@@ -1,0 +1,96 @@
+"""A call: one request on its way through the server, and the place where its answer leaves.
+
+A transport subclasses Call to say how an answer travels. Whoever holds the call ends it once, from any thread,
+with `succeed` or `fail`; what comes later is ignored, so a deadline and a result may race.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from threading import Lock
+
+import structlog
+
+from service.api.status import status_of
+from service.errors import CancelledError, DeadlineExceededError, InternalError, ServiceError
+
+_log = structlog.stdlib.get_logger("featurelens.access")
+
+
+class Call(ABC):
+    """One request on its way.
+
+    Attributes:
+        method: full name, such as `/featurelens.v1.Classifier/Classify`.
+        request_id: the caller's, else one made here.
+        deadline: on time.monotonic's clock, in seconds.
+    """
+
+    def __init__(self, method: str, deadline: float, request_id: str | None = None) -> None:
+        self.method = method
+        self.deadline = deadline
+        self.request_id = request_id or uuid.uuid4().hex
+        self._facts: dict[str, object] = {}
+        self._started_ns = time.perf_counter_ns()
+        self._ended = False
+        self._on_end: list[Callable[[], None]] = []
+        self._lock = Lock()
+
+    def note(self, **facts: object) -> None:
+        """Add facts to the call's line in the access log."""
+        self._facts.update(facts)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Have a callback called when the call ends, on the thread that ends it."""
+        self._on_end.append(callback)
+
+    def succeed(self, answer: bytes) -> None:
+        """End the call with an encoded answer."""
+        if self._end("OK"):
+            self._send(answer)
+
+    def fail(self, error: ServiceError) -> None:
+        """End the call with an error."""
+        if self._end(status_of(error).name, str(error)):
+            self._send(self._with_request_id(error))
+
+    def abandoned(self) -> ServiceError | None:
+        """Tell why nobody waits for the answer any more, if so."""
+        if self._ended:
+            return CancelledError("the call has ended")
+        if time.monotonic() >= self.deadline:
+            return DeadlineExceededError("the deadline passed before the model could run")
+        return None
+
+    @abstractmethod
+    def _send(self, outcome: bytes | ServiceError) -> None:
+        """Let the answer or the error leave; called once, from any thread."""
+
+    def _end(self, code: str, error: str | None = None) -> bool:
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = True
+        duration_ms = round((time.perf_counter_ns() - self._started_ns) / 1e6, 3)
+        if error is not None:
+            self._facts["error"] = error
+        _log.info(
+            "call",
+            method=self.method,
+            code=code,
+            request_id=self.request_id,
+            duration_ms=duration_ms,
+            **self._facts,
+        )
+        for callback in self._on_end:
+            callback()
+        return True
+
+    def _with_request_id(self, error: ServiceError) -> ServiceError:
+        """Give an internal error the id under which the log tells more."""
+        if isinstance(error, InternalError):
+            return type(error)(f"{error}; the server's log has more under request id {self.request_id}")
+        return error

@@ -1,0 +1,246 @@
+"""Classify and ClassifyStream: from an encoded request to a job, and from its result to an encoded answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from protos.featurelens.v1 import classifier_pb2 as pb
+from protos.tensors import pack, unpack
+from service.api.call import Call
+from service.api.dispatch import fail_unexpectedly
+from service.api.status import status_of
+from service.classifier import Classifier
+from service.errors import InvalidImageError, InvalidRequestError, LimitExceededError, ServiceError
+from service.images import ImageLimits, decode
+from service.preprocess import prepare
+from service.repository import Repository, ServedModel
+from service.scheduler import Job, Result, Scheduler
+
+Encode = Callable[[pb.ClassifyResponse], bytes]
+
+_MAX_ID_CHARACTERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How much one request may bring and ask for."""
+
+    max_images: int
+    max_layers: int
+    max_response_bytes: int
+    images: ImageLimits
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A request, checked against the model it is for."""
+
+    call: Call
+    served: ServedModel
+    classifier: Classifier
+    layers: tuple[str, ...]
+    top_k: int
+    preprocess: bool
+    return_input: bool
+    encode: Encode
+
+
+class ClassifyMethod:
+    """Answers classification requests. Encoded images are decoded on `workers`, off the transport's thread."""
+
+    def __init__(
+        self, repository: Repository, scheduler: Scheduler, workers: Executor, limits: RequestLimits
+    ) -> None:
+        self._repository = repository
+        self._scheduler = scheduler
+        self._workers = workers
+        self._limits = limits
+
+    def unary(self, request: bytes, call: Call) -> None:
+        """Answer with an encoded ClassifyResponse."""
+        self._begin(request, call, pb.ClassifyResponse.SerializeToString)
+
+    def streamed(self, request: bytes, call: Call) -> None:
+        """Answer with an encoded ClassifyStreamResponse."""
+        self._begin(request, call, _in_stream)
+
+    def _begin(self, data: bytes, call: Call, encode: Encode) -> None:
+        request = _parse(data)
+        _name(call, request)
+        plan = self._plan(request, call, encode)
+        if request.WhichOneof("input") == "images":
+            self._check_count(len(request.images.images), "images")
+            self._workers.submit(self._decode, plan, list(request.images.images))
+        elif request.WhichOneof("input") == "tensor":
+            self._submit(plan, _feed(request.tensor, plan.classifier), decode_ns=0)
+        else:
+            raise InvalidRequestError("the request holds neither images nor a tensor; send one of them")
+
+    def _plan(self, request: pb.ClassifyRequest, call: Call, encode: Encode) -> _Plan:
+        served = self._repository.get(request.model, request.version)
+        call.note(model=served.name, version=served.version)
+        if len(request.layers) > self._limits.max_layers:
+            raise self._too_many_layers(len(request.layers))
+        layers = served.model.resolve_layers(request.layers)
+        if len(layers) > self._limits.max_layers:
+            raise self._too_many_layers(len(layers))
+        return _Plan(
+            call=call,
+            served=served,
+            classifier=served.classifier(),
+            layers=layers,
+            top_k=request.top_k,
+            preprocess=request.preprocessing != pb.PREPROCESSING_NONE,
+            return_input=request.return_input,
+            encode=encode,
+        )
+
+    def _decode(self, plan: _Plan, images: Sequence[bytes]) -> None:
+        """Make a feed of image files and submit it; runs on a worker, so it ends the call itself."""
+        try:
+            if (reason := plan.call.abandoned()) is not None:
+                raise reason
+            started_ns = time.perf_counter_ns()
+            inputs = [self._prepared(plan, i, image) for i, image in enumerate(images)]
+            self._submit(plan, np.stack(inputs), time.perf_counter_ns() - started_ns)
+        except ServiceError as error:
+            plan.call.fail(error)
+        except Exception:  # noqa: BLE001 - a worker's exception would be lost in its future
+            fail_unexpectedly(plan.call)
+
+    def _prepared(self, plan: _Plan, index: int, image: bytes) -> np.ndarray:
+        try:
+            picture = decode(image, self._limits.images)
+        except InvalidImageError as error:
+            raise InvalidImageError(f"images[{index}]: {error}") from error
+        return prepare(picture, plan.classifier.image_preprocessing(), enabled=plan.preprocess)
+
+    def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
+        model = plan.served.model
+        feeds = {plan.classifier.input.name: feed}
+        model.check_inputs(feeds)
+        self._check_count(len(feed), "items along axis 0 of the tensor")
+        self._check_response_size(plan, feed)
+        plan.call.note(images=len(feed), layers=len(plan.layers))
+        outputs = tuple(dict.fromkeys((plan.classifier.output, *plan.layers)))
+        done = partial(self._finish, plan, feed, decode_ns)
+        self._scheduler.submit(Job(model, feeds, outputs, len(feed), done, plan.call.abandoned))
+
+    def _finish(self, plan: _Plan, feed: np.ndarray, decode_ns: int, outcome: Result | ServiceError) -> None:
+        """Encode what the run gave; runs on the scheduler's thread, so it ends the call itself."""
+        if isinstance(outcome, ServiceError):
+            plan.call.fail(outcome)
+            return
+        try:
+            answer = plan.encode(_response(plan, feed, decode_ns, outcome))
+            self._check_bytes(len(answer), "has")
+        except ServiceError as error:
+            plan.call.fail(error)
+        except Exception:  # noqa: BLE001 - the scheduler's thread outlives any fault of ours
+            fail_unexpectedly(plan.call)
+        else:
+            plan.call.note(run_batch_size=outcome.run_batch_size)
+            plan.call.succeed(answer)
+
+    def _check_count(self, count: int, what: str) -> None:
+        if count == 0:
+            raise InvalidRequestError(f"the request holds no {what}; send at least 1")
+        if count > self._limits.max_images:
+            raise LimitExceededError(
+                f"the request holds {count} {what}, the limit is {self._limits.max_images}; send several requests"
+            )
+
+    def _too_many_layers(self, count: int) -> LimitExceededError:
+        return LimitExceededError(
+            f"the request asks for {count} layers, the limit is {self._limits.max_layers}; ask for fewer"
+        )
+
+    def _check_response_size(self, plan: _Plan, feed: np.ndarray) -> None:
+        estimate = plan.served.model.estimate_bytes(plan.layers, feed.shape)
+        self._check_bytes(estimate + (feed.nbytes if plan.return_input else 0), "would have")
+
+    def _check_bytes(self, size: int, verb: str) -> None:
+        if size > self._limits.max_response_bytes:
+            raise LimitExceededError(
+                f"the answer {verb} {size} bytes, the limit is {self._limits.max_response_bytes};"
+                " ask for fewer layers or send fewer images"
+            )
+
+
+def stream_error(request_id: str, error: ServiceError) -> bytes:
+    """Encode a failed message of a stream."""
+    code, _ = status_of(error).value
+    answer = pb.ClassifyStreamResponse(
+        id=request_id, error=pb.StreamError(code=code, message=str(error))
+    )
+    return answer.SerializeToString()
+
+
+def _in_stream(response: pb.ClassifyResponse) -> bytes:
+    return pb.ClassifyStreamResponse(id=response.id, response=response).SerializeToString()
+
+
+def _parse(data: bytes) -> pb.ClassifyRequest:
+    try:
+        return pb.ClassifyRequest.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequestError("the request is not an encoded ClassifyRequest") from error
+
+
+def _name(call: Call, request: pb.ClassifyRequest) -> None:
+    if len(request.id) > _MAX_ID_CHARACTERS:
+        raise InvalidRequestError(
+            f"the id has {len(request.id)} characters, the limit is {_MAX_ID_CHARACTERS}; choose a shorter one"
+        )
+    call.request_id = request.id or call.request_id
+
+
+def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:
+    try:
+        feed = unpack(tensor)
+    except ValueError as error:
+        raise InvalidRequestError(f"the tensor can't be read: {error}") from error
+    if tensor.name not in ("", classifier.input.name):
+        raise InvalidRequestError(
+            f'the tensor is called "{tensor.name[:100]}", the model\'s input "{classifier.input.name}"'
+        )
+    return feed
+
+
+def _response(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> pb.ClassifyResponse:
+    probabilities = plan.classifier.probabilities(result.outputs)
+    response = pb.ClassifyResponse(
+        id=plan.call.request_id,
+        model=plan.served.name,
+        version=plan.served.version,
+        digest=plan.served.model.digest,
+        results=[_classification(row, plan) for row in probabilities],
+        feature_maps=[pack(result.outputs[layer], layer) for layer in plan.layers],
+        timings=pb.Timings(
+            decode_ns=decode_ns,
+            queue_ns=result.queue_ns,
+            compute_ns=result.compute_ns,
+            run_batch_size=result.run_batch_size,
+        ),
+    )
+    if plan.return_input:
+        response.input.CopyFrom(pack(feed, plan.classifier.input.name))
+    return response
+
+
+def _classification(probabilities: np.ndarray, plan: _Plan) -> pb.Classification:
+    """Rank one image's probabilities, float32 [K]; equal ones stay in the order of the labels."""
+    order = np.argsort(-probabilities, kind="stable")[: plan.top_k or None]
+    return pb.Classification(
+        scores=[
+            pb.Score(index=i, label=plan.classifier.labels[i], probability=p)
+            for i, p in zip(order.tolist(), probabilities[order].tolist(), strict=True)
+        ]
+    )

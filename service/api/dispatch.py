@@ -1,0 +1,68 @@
+"""Finds the handler of a method, admits the call, and turns whatever a handler raises into the call's failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+import structlog
+
+from service.api.call import Call
+from service.errors import InternalError, OverloadedError, ServiceError
+
+_log = structlog.stdlib.get_logger(__name__)
+
+Handler = Callable[[bytes, Call], None]
+"""Takes an encoded request and ends the call, now or later, on whatever thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMethod:
+    """A method of which each message of a stream is a call of its own."""
+
+    handler: Handler
+    encode_error: Callable[[str, ServiceError], bytes]
+    """Makes the in-band answer for a message that failed, from its request id and the error."""
+
+
+class Dispatcher:
+    """Every method of the server, by its full name."""
+
+    def __init__(
+        self, unary: Mapping[str, Handler], streams: Mapping[str, StreamMethod], max_concurrent_calls: int
+    ) -> None:
+        self.unary = unary
+        self.streams = streams
+        self._max_concurrent_calls = max_concurrent_calls
+        self._in_flight = 0
+        self._lock = Lock()
+
+    def dispatch(self, handler: Handler, request: bytes, call: Call) -> None:
+        """Let a handler work on a call; never raises."""
+        call.on_end(self._leave)
+        self._enter()
+        try:
+            if self._in_flight > self._max_concurrent_calls:
+                raise OverloadedError(
+                    f"{self._max_concurrent_calls} calls are already in progress; try again later"
+                )
+            handler(request, call)
+        except ServiceError as error:
+            call.fail(error)
+        except Exception:  # noqa: BLE001 - the last line of defence: no exception may reach a transport
+            fail_unexpectedly(call)
+
+    def _enter(self) -> None:
+        with self._lock:
+            self._in_flight += 1
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._in_flight -= 1
+
+
+def fail_unexpectedly(call: Call) -> None:
+    """End a call after a fault of ours: the log gets the traceback, the caller the id to find it."""
+    _log.exception("unexpected error", request_id=call.request_id)
+    call.fail(InternalError("internal error"))

@@ -1,0 +1,160 @@
+"""Decode a picture from the bytes of a file, within limits, trusting none of them.
+
+Pillow does the parsing; only its JPEG, PNG and WebP readers are ever started.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from service.errors import InvalidImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+_PNG_END = b"IEND\xae\x42\x60\x82"
+
+# A warning of Pillow's is a file that it doubts (a bomb, a broken chunk). Set once for the process, because
+# warnings.catch_warnings is not thread-safe before Python 3.14.
+warnings.filterwarnings("error", module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What a picture may ask of the server."""
+
+    max_pixels: int = 25_000_000
+    """Width times height, as the file's header gives them."""
+    max_side: int = 16_384
+    """Width or height, as the file's header gives them."""
+    max_scans: int = 100
+    """Passes over the picture that a progressive JPEG may ask for; encoders write about ten."""
+    enough_side: int = 1024
+    """A picture whose longer side is at least twice this is reduced by a whole factor, never below it."""
+
+
+def decode(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uint8]:
+    """Decode a PNG, JPEG or WebP file to [H, W, 1] grey or [H, W, 3] RGB.
+
+    The first frame counts. EXIF orientation is applied, transparent pixels are filled by `flatten`, 16 bits
+    become 8, and a large picture is reduced (`ImageLimits.enough_side`). Color profiles are ignored.
+
+    Raises:
+        InvalidImageError: the bytes are no such file, are damaged or cut short, or are over a limit.
+    """
+    limits = limits or ImageLimits()
+    with _open(data) as image:
+        _check(image, data, limits)
+        try:
+            pixels = np.asarray(_load(image, limits))
+        except MemoryError:
+            raise
+        except Exception as error:  # a reader of hostile bytes may raise anything
+            raise InvalidImageError(
+                f"the {image.format} image of {len(data)} bytes is damaged or cut short: send the whole file"
+            ) from error
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """Fill the transparent parts of an RGBA image, so that a drawing can be told from what is behind it.
+
+    A mostly transparent picture is ink on nothing: light ink gets a black background, other ink a white one.
+    A mostly opaque one is paper or board with holes, which get the nearer of the two.
+    """
+    alpha = np.asarray(image.getchannel("A"), dtype=np.float32) / 255
+    coverage = float(alpha.mean())
+    luma = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32)
+    visible_is_light = coverage > 0 and float((luma * alpha).mean()) / coverage > 127.5
+    fill = "white" if visible_is_light == (coverage > 0.5) else "black"
+    background = Image.new("RGBA", image.size, fill)
+    return Image.alpha_composite(background, image).convert("RGB")
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header; no pixel is decoded and no memory taken for any."""
+    if not data:
+        raise InvalidImageError("the image is empty (0 bytes): send the whole PNG, JPEG or WebP file")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InvalidImageError("the image has far too many pixels: send a smaller one") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a reader of hostile bytes may raise anything
+        raise InvalidImageError(
+            f"{len(data)} bytes beginning with {data[:8]!r} are not an image that can be read: "
+            "send a whole PNG, JPEG or WebP file"
+        ) from error
+
+
+def _check(image: Image.Image, data: bytes, limits: ImageLimits) -> None:
+    width, height = image.size
+    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
+        raise InvalidImageError(
+            f"the image is too large: {width}x{height} pixels, at most {limits.max_pixels} pixels in all "
+            f"and {limits.max_side} on a side are accepted: send a smaller one"
+        )
+    if image.format == "PNG" and _PNG_END not in data:  # Pillow takes the pixels and doesn't miss it
+        raise InvalidImageError(f"the PNG image of {len(data)} bytes is cut short: send the whole file")
+    # Start-of-scan markers. The byte 0xFF never stands before 0xDA inside a scan, so none is counted twice.
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > limits.max_scans:
+        raise InvalidImageError(
+            f"the JPEG image has more than {limits.max_scans} scans: save it as a baseline JPEG"
+        )
+
+
+def _load(image: Image.Image, limits: ImageLimits) -> Image.Image:
+    """Decode the pixels to mode L or RGB, upright."""
+    enough = limits.enough_side
+    image.draft(None, _enough(image, enough))
+    image.load()
+    orientation = _orientation(image)
+    plain = _plain(image)
+    factor = max(plain.size) // enough
+    if factor > 1:
+        plain = plain.reduce(factor)
+    if plain.mode == "RGBA":
+        plain = flatten(plain)
+    return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
+
+
+def _enough(image: Image.Image, side: int) -> tuple[int, int]:
+    """Return the size with the image's aspect whose longer side is `side`."""
+    longer = max(image.size)
+    return max(1, image.width * side // longer), max(1, image.height * side // longer)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Convert any mode of Pillow's to L, RGB or RGBA."""
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip, not scale
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) if there is none that can be read."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - the pixels are good whatever the metadata is
+        return 1
+
+
+# What undoes each orientation; EXIF 2.32, tag 0x0112.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}

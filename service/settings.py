@@ -1,0 +1,140 @@
+"""Every knob of the server: its unit, its default and what it is for, once.
+
+A flag wins over an environment variable, which wins over the default. The texts below are the `--help` of the
+flags and, by a test, the rows of the README's table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import StartupError
+
+ENV_PREFIX = "FEATURELENS_"
+# Read by the command and by the tests; they are no settings of the server.
+_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_DATA_DIR"})
+
+MiB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Serve ONNX image classifiers over gRPC, and the feature maps of any of their layers."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_prog_name="featurelens serve",
+        cli_hide_none_type=True,
+        use_attribute_docstrings=True,
+        # A field called model_repository is no clash with pydantic's own model_* names.
+        protected_namespaces=(),
+    )
+
+    model_repository: Path | None = None
+    """Folder of models, <name>/<version>/model.onnx. Without one, the LeNet that ships is served."""
+
+    grpc_address: str = "127.0.0.1:8001"
+    """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
+
+    threads: NonNegativeInt = 0
+    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give."""
+
+    cuda_memory_limit_mib: NonNegativeInt = 0
+    """Most GPU memory that the arena of one model takes, in MiB. 0: no limit."""
+
+    cuda_arena_strategy: Literal["same-as-requested", "next-power-of-two"] = "same-as-requested"
+    """How the GPU arena grows. same-as-requested grows slower and wastes less."""
+
+    cuda_cudnn_search: Literal["default", "heuristic", "exhaustive"] = "heuristic"
+    """How cuDNN picks a convolution's algorithm. exhaustive tries all of them, anew for every shape."""
+
+    max_batch_size: PositiveInt = 64
+    """Most images that requests share a run with. More gains nothing on a CPU."""
+
+    max_queue_size: PositiveInt = 512
+    """Most requests that wait for one model. One more is refused with RESOURCE_EXHAUSTED."""
+
+    max_concurrent_calls: PositiveInt = 1024
+    """Most requests in the server at once, decoding included. One more is refused."""
+
+    max_images_per_request: PositiveInt = 1024
+    """Most images in one request."""
+
+    max_request_bytes: PositiveInt = 16 * MiB
+    """Largest message that is received. 1,024 LeNet inputs are 4 MiB."""
+
+    max_response_bytes: PositiveInt = 64 * MiB
+    """Largest message that is sent. Feature maps over it are refused before the model runs."""
+
+    max_layers_per_request: PositiveInt = 256
+    """Most layers in one request, "*" counted as all it stands for."""
+
+    max_image_pixels: PositiveInt = 25_000_000
+    """Most pixels of an encoded image, checked before it is decoded."""
+
+    max_image_side: PositiveInt = 16_384
+    """Longest side of an encoded image, in pixels, checked before it is decoded."""
+
+    refuse_non_finite: bool = True
+    """Refuse input tensors that hold NaN or infinity."""
+
+    tap_sessions: PositiveInt = 4
+    """Sessions kept per model for sets of layers that were asked for. Each holds the weights once more."""
+
+    default_deadline_s: PositiveFloat = 10.0
+    """Deadline of calls that come without one, in seconds."""
+
+    max_deadline_s: PositiveFloat = 60.0
+    """Longest deadline that is honoured, in seconds."""
+
+    max_stream_in_flight: PositiveInt = 64
+    """Requests of one stream that are worked on at once. The next is read when one is answered."""
+
+    drain_s: NonNegativeFloat = 0.0
+    """After SIGTERM: how long to keep serving with health NOT_SERVING, in seconds, so load balancers notice."""
+
+    grace_s: NonNegativeFloat = 25.0
+    """After the drain: how long calls in flight may take to finish, in seconds."""
+
+    reflection: bool = True
+    """Offer gRPC server reflection."""
+
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """How log lines look. auto: readable on a terminal, JSON elsewhere."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+    """Least severe log lines that are written. One line a call is info."""
+
+
+def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse misspelt environment variables, which pydantic-settings ignores.
+
+    Raises:
+        StartupError: a variable starts with FEATURELENS_ and names no setting.
+    """
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | _FOREIGN_VARIABLES
+    if unknown := sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known):
+        raise StartupError(f"no setting is called {', '.join(unknown)}; `featurelens serve --help` lists them")
+
+
+def parse_settings(argv: Sequence[str]) -> Settings:
+    """Read the settings from flags and environment; `--help` and wrong flags exit as argparse does.
+
+    Raises:
+        StartupError: an unknown FEATURELENS_ variable.
+        pydantic.ValidationError: a value is not what its setting takes.
+    """
+    refuse_unknown_variables()
+    return Settings(_cli_parse_args=list(argv))

@@ -1,0 +1,194 @@
+"""The reference transport: grpc.aio. Bytes in, bytes out; it knows calls and statuses, no message and no model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import grpc
+
+from service.api.call import Call
+from service.api.dispatch import Dispatcher, Handler, StreamMethod
+from service.api.status import status_of
+from service.errors import CancelledError, DeadlineExceededError, ServiceError, StartupError
+
+_Context = grpc.aio.ServicerContext[bytes, bytes]
+
+# A status message travels in a header, and many clients refuse headers over 8 KiB.
+_MAX_MESSAGE_CHARACTERS = 2048
+_REQUEST_ID_KEY = "x-request-id"
+
+
+@dataclass(frozen=True, slots=True)
+class TransportLimits:
+    """What a transport enforces by itself; seconds and bytes."""
+
+    max_request_bytes: int
+    max_response_bytes: int
+    default_deadline_s: float
+    max_deadline_s: float
+    max_stream_in_flight: int
+
+
+def build_server(dispatcher: Dispatcher, limits: TransportLimits) -> grpc.aio.Server:
+    """Make a grpc.aio server that serves every method of the dispatcher; the caller adds a port and starts it."""
+    server = grpc.aio.server(options=_channel_options(limits))
+    methods: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
+    for name, handler in dispatcher.unary.items():
+        service, _, method = name.lstrip("/").partition("/")
+        unary = _unary(name, handler, dispatcher, limits)
+        methods.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(unary)
+    for name, stream_method in dispatcher.streams.items():
+        service, _, method = name.lstrip("/").partition("/")
+        stream = _stream(name, stream_method, dispatcher, limits)
+        methods.setdefault(service, {})[method] = grpc.stream_stream_rpc_method_handler(stream)
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in methods.items()]
+    )
+    return server
+
+
+def bind(server: grpc.aio.Server, address: str) -> str:
+    """Bind an address, such as `127.0.0.1:8001`, and return it with the port that the system chose for port 0.
+
+    Raises:
+        StartupError: the address can't be bound.
+    """
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise StartupError(
+            f"can't listen on {address}: it is in use or not an address of this machine; choose another"
+            " with --grpc-address"
+        )
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _channel_options(limits: TransportLimits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", limits.max_request_bytes),
+        ("grpc.max_send_message_length", limits.max_response_bytes),
+        # By default a second server binds the same port silently.
+        ("grpc.so_reuseport", 0),
+        # Bounds what one connection can make the server work on; with it a flood of resets stays cheap.
+        ("grpc.max_concurrent_streams", 256),
+        # Finds peers that went away without a word, and refuses peers that ping more than every 10 s.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]
+
+
+class _GrpcioCall(Call):
+    """A call whose outcome goes to the event loop."""
+
+    def __init__(
+        self, method: str, context: _Context, limits: TransportLimits, arrive: Callable[[_GrpcioCall], None]
+    ) -> None:
+        super().__init__(method, _deadline(context, limits), _request_id(context))
+        self.outcome: bytes | ServiceError = b""
+        self._loop = asyncio.get_running_loop()
+        self._arrive = arrive
+        self._timer = self._loop.call_at(self.deadline, self.time_out)
+
+    def time_out(self) -> None:
+        """End the call because its deadline passed."""
+        self.fail(DeadlineExceededError("the deadline passed before the answer was ready"))
+
+    def cancel(self) -> None:
+        """End the call because its client went away, or because the client's own deadline passed."""
+        if time.monotonic() >= self.deadline:
+            self.time_out()
+        else:
+            self.fail(CancelledError("the client cancelled the call"))
+
+    def _send(self, outcome: bytes | ServiceError) -> None:
+        self.outcome = outcome
+        self._loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        self._timer.cancel()
+        self._arrive(self)
+
+
+def _unary(
+    name: str, handler: Handler, dispatcher: Dispatcher, limits: TransportLimits
+) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+    async def answer(request: bytes, context: _Context) -> bytes:
+        arrived = asyncio.Event()
+        call = _GrpcioCall(name, context, limits, lambda _: arrived.set())
+        dispatcher.dispatch(handler, request, call)
+        try:
+            await arrived.wait()
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        context.set_trailing_metadata(((_REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
+        if isinstance(call.outcome, ServiceError):
+            await context.abort(status_of(call.outcome), str(call.outcome)[:_MAX_MESSAGE_CHARACTERS])
+        return call.outcome
+
+    return answer
+
+
+def _stream(
+    name: str, method: StreamMethod, dispatcher: Dispatcher, limits: TransportLimits
+) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
+    async def answer(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
+        slots = asyncio.Semaphore(limits.max_stream_in_flight)
+        arrived: asyncio.Queue[_GrpcioCall | None] = asyncio.Queue()  # None: no more requests will come
+        in_flight: set[_GrpcioCall] = set()
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    await slots.acquire()
+                    call = _GrpcioCall(name, context, limits, arrived.put_nowait)
+                    in_flight.add(call)
+                    dispatcher.dispatch(method.handler, request, call)
+            finally:
+                arrived.put_nowait(None)
+
+        reader = asyncio.create_task(read())
+        try:
+            reading = True
+            while reading or in_flight:
+                if (call := await arrived.get()) is None:
+                    reading = False
+                    continue
+                in_flight.remove(call)
+                yield _in_band(call, method)
+                slots.release()
+            await reader
+        finally:
+            reader.cancel()
+            for call in in_flight:
+                call.cancel()
+
+    return answer
+
+
+def _in_band(call: _GrpcioCall, method: StreamMethod) -> bytes:
+    if isinstance(call.outcome, ServiceError):
+        return method.encode_error(call.request_id, call.outcome)
+    return call.outcome
+
+
+def _deadline(context: _Context, limits: TransportLimits) -> float:
+    remaining = context.time_remaining()
+    if remaining is None:
+        remaining = limits.default_deadline_s
+    return time.monotonic() + min(remaining, limits.max_deadline_s)
+
+
+def _request_id(context: _Context) -> str | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == _REQUEST_ID_KEY and isinstance(value, str):
+            return value
+    return None
