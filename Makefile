@@ -28,7 +28,8 @@ test: .venv/all ## Run every test that needs no Docker engine, with coverage
 	$(bin)/pytest -m 'not containers' --cov --cov-report=term:skip-covered
 
 test-containers: .venv/all ## Build the image and test it with docker-compose
-	$(bin)/pytest -m containers -s
+	$(bin)/pytest -m containers
+	docker image ls featurelens-server
 
 check: .venv/all ## Lint, format and type checks; the generated code is up to date
 	$(bin)/ruff check
