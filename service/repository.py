@@ -102,6 +102,10 @@ class Repository:
         """List all versions by name, then by version, oldest first."""
         return [entry for versions in self._by_name.values() for entry in versions.values()]
 
+    def ready_names(self) -> tuple[str, ...]:
+        """Name the models of which a version can be called."""
+        return tuple(dict.fromkeys(entry.name for entry in self.entries() if entry.served))
+
     def get(self, name: str, version: str = "") -> ServedModel:
         """Return a model that answers calls: "" is the only model, or the newest ready version.
 

@@ -29,7 +29,8 @@ def serving(**settings: object) -> Iterator[RunningServer]:
 
 
 async def _serve(
-    started: Future[tuple[RunningServer, asyncio.AbstractEventLoop, asyncio.Event]], settings: dict[str, object]
+    started: Future[tuple[RunningServer, asyncio.AbstractEventLoop, asyncio.Event]],
+    settings: dict[str, object],
 ) -> None:
     stop = asyncio.Event()
     try:

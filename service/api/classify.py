@@ -117,7 +117,7 @@ class ClassifyMethod:
             picture = decode(image, self._limits.images)
         except InvalidImageError as error:
             raise InvalidImageError(f"images[{index}]: {error}") from error
-        return prepare(picture, plan.classifier.image_preprocessing(), enabled=plan.preprocess)
+        return prepare(picture, plan.classifier.preprocessing, enabled=plan.preprocess)
 
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model

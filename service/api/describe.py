@@ -14,6 +14,7 @@ from service.api.dispatch import Handler, off_thread
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, LimitExceededError
 from service.graph import Graph, Layer, Shape, TensorSpec
+from service.preprocess import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
 
 _STATES = {State.READY: pb.MODEL_STATE_READY, State.UNAVAILABLE: pb.MODEL_STATE_UNAVAILABLE}
@@ -82,9 +83,7 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
 
 
 def _preprocessing(classifier: Classifier | None) -> pb.PreprocessingInfo:
-    if classifier is None or classifier.preprocessing is None:
-        return pb.PreprocessingInfo(kind="none", description="The model takes tensors only.")
-    preprocessing = classifier.preprocessing
+    preprocessing = classifier.preprocessing if classifier else Preprocessing(kind="none")
     return pb.PreprocessingInfo(
         kind=preprocessing.kind,
         channels=preprocessing.channels,
@@ -107,11 +106,11 @@ def _layer(graph: Graph, layer: Layer, *, include_weights: bool) -> pb.Layer:
         inputs=layer.inputs,
         data_type=_data_type(layer.spec),
         output_shape=_sizes(layer.spec.shape),
-        kernel_shape=layer.window.kernel_shape,
-        strides=layer.window.strides,
-        pads=layer.window.pads,
-        dilations=layer.window.dilations,
-        group=layer.window.group,
+        kernel_shape=layer.kernel_shape,
+        strides=layer.strides,
+        pads=layer.pads,
+        dilations=layer.dilations,
+        group=layer.group,
         parameters=layer.parameters,
         receptive_field=_receptive_field(layer),
         weights=[pack(weight, name) for name, weight in weights],

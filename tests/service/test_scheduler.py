@@ -44,7 +44,7 @@ class DoublingModel:
             raise ExecutionError("the model can't digest this")
         if np.isinf(values).any():
             raise ZeroDivisionError
-        return {name: values * 2 for name in outputs}
+        return dict.fromkeys(outputs, values * 2)
 
 
 class Caller:

@@ -1,0 +1,70 @@
+# Everything runs in .venv, which is made on first use and brought up to date when the requirements change.
+# torch's build without CUDA is gigabytes smaller: see the README, "Install".
+
+PYTHON ?= python3
+PROTO = protos/featurelens/v1/classifier.proto
+
+bin = .venv/bin
+requirements = pyproject.toml constraints.txt
+install = $(bin)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
+
+.PHONY: help setup demo serve test test-containers check train protos bench pictures clean
+.DELETE_ON_ERROR:
+
+help: ## Show this help
+	@echo 'usage: make TARGET'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+setup: .venv/all ## Install everything that work on featurelens needs, torch included
+	@echo 'Ready: $(bin)/featurelens --help'
+
+demo: .venv/server ## Install the server, classify sample digits, draw their feature maps; no torch
+	$(bin)/python scripts/demo.py out/demo
+
+serve: .venv/server ## Serve the LeNet that ships on 127.0.0.1:8001, until Ctrl-C
+	$(bin)/featurelens serve
+
+test: .venv/all ## Run every test that needs no Docker engine, with coverage
+	$(bin)/pytest -m 'not containers' --cov --cov-report=term:skip-covered
+
+test-containers: .venv/all ## Build the image and test it with docker-compose
+	$(bin)/pytest -m containers
+	docker image ls featurelens-server
+
+check: .venv/all ## Lint, format and type checks; the generated code is up to date
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	$(MAKE) protos
+	git diff --exit-code -- protos
+
+train: .venv/all ## Train, export and evaluate LeNet on MNIST into models/
+	$(bin)/featurelens train
+
+protos: .venv/all ## Generate the Python code of protos/
+	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
+	    --mypy_out=. --mypy_grpc_out=. $(PROTO)
+
+bench: .venv/all ## Measure how many images a second the server classifies
+	$(bin)/python -m benchmarks
+
+pictures: .venv/all ## Draw digits as people send them and count how many the server gets right
+	$(bin)/python -m benchmarks.pictures
+
+clean: ## Delete .venv and everything else that can be made again
+	rm -rf .venv out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+
+# Stamps: newer than the requirements they were installed from.
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featurelens needs Python 3.11 or newer, and \
+	    $(PYTHON) is %d.%d: name another one, make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/server: .venv/python $(requirements)
+	$(install) -e '.[server]'
+	touch $@
+
+.venv/all: .venv/python $(requirements)
+	$(install) -e '.[server,training,dev]'
+	touch .venv/server $@

@@ -1,0 +1,182 @@
+"""The invariants that ARCHITECTURE.md names, each checked on the source."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("protos", "service", "training", "featurelens")
+
+# What a package never imports, wherever the import stands.
+FORBIDDEN = {
+    "protos": {"service", "training", "featurelens", "onnxruntime", "torch"},
+    "service": {"training", "featurelens", "torch"},
+    "training": {"service", "featurelens", "grpc", "protos"},
+    "featurelens": {"torch", "onnxruntime"},
+}
+# A module of service/ imports only from the lines above its own, and from its own package.
+LAYERS = (
+    {"errors", "settings"},
+    {"graph", "images"},
+    {"model"},
+    {"repository"},
+    {"scheduler"},
+    {"api"},
+    {"transport"},
+    {"server"},
+    {"__main__", "healthcheck"},
+)
+MOST_LINES = 300
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources(package: str) -> dict[str, Path]:
+    """Return the hand-written modules of a package by name; there have to be some."""
+    paths = {module_name(path): path for path in (ROOT / package).rglob("*.py") if "_pb2" not in path.name}
+    assert len(paths) > 1, f"{package}/ holds no source to check"
+    return paths
+
+
+MODULES = {name: path for package in PACKAGES for name, path in sources(package).items()}
+
+
+def imports(name: str, path: Path, *, top_level: bool = False) -> set[str]:
+    """Return the modules that a module imports; unless `top_level`, those inside functions too."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for node in at_import(tree) if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= imported_from(node, name, is_package=path.name == "__init__.py")
+    return found
+
+
+def imported_from(node: ast.ImportFrom, importer: str, *, is_package: bool) -> set[str]:
+    """Return what `from x import y` imports: the module x.y where there is one, else x."""
+    base = importer.split(".")[: len(importer.split(".")) - node.level + is_package] if node.level else []
+    source = ".".join([*base, *([node.module] if node.module else [])])
+    return {full if (full := f"{source}.{alias.name}") in MODULES else source for alias in node.names}
+
+
+def at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk what runs when the module is imported: no function bodies, no `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from at_import(node)
+
+
+def layer_of(module: str) -> int:
+    part = module.split(".")[1]
+    assert any(part in layer for layer in LAYERS), (
+        f"{module} has no layer: give it one in {Path(__file__).name}"
+    )
+    return next(rank for rank, layer in enumerate(LAYERS) if part in layer)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_one_way(package: str) -> None:
+    found = {
+        f"{name} imports {target}"
+        for name, path in sources(package).items()
+        for target in imports(name, path)
+        if target.split(".")[0] in FORBIDDEN[package] and not lazy_subcommand(name, path, target)
+    }
+
+    assert set() == found
+
+
+def lazy_subcommand(name: str, path: Path, target: str) -> bool:
+    """Tell whether this is a sub-command that loads service or training when it is called."""
+    return (
+        name.startswith("featurelens.cli")
+        and target.split(".")[0] in {"service", "training"}
+        and target not in imports(name, path, top_level=True)
+    )
+
+
+def test_layers_of_service_import_only_from_below() -> None:
+    modules = {name: path for name, path in sources("service").items() if name != "service"}
+    found = {
+        f"{name} imports {target}"
+        for name, path in modules.items()
+        for target in imports(name, path)
+        if target.startswith("service.")
+        and target.split(".")[1] != name.split(".")[1]
+        and layer_of(target) >= layer_of(name)
+    }
+
+    assert set() == found
+
+
+def test_no_import_cycle() -> None:
+    graph = {name: imports(name, path) & MODULES.keys() for name, path in MODULES.items()}
+
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+    assert set(order) == MODULES.keys()
+
+
+@pytest.mark.parametrize("package", ["service", "training", "featurelens"])
+def test_no_file_is_long(package: str) -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in sources(package).items()}
+
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize(
+    ("imported", "absent"),
+    [
+        pytest.param(
+            "service.__main__",
+            "torch training featurelens onnxscript matplotlib",
+            id="the server needs no torch",
+        ),
+        pytest.param(
+            "featurelens, featurelens.cli",
+            "torch onnxruntime onnx service training pydantic_settings structlog grpc_health matplotlib",
+            id="the client needs its base install only",
+        ),
+        pytest.param("training.model", "grpc service featurelens protos", id="training needs no server"),
+    ],
+)
+def test_imports_without_what_it_does_not_need(imported: str, absent: str) -> None:
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent.split()!r})); import {imported}"
+
+    completed = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (completed.returncode, completed.stderr) == (0, "")
+
+
+def test_every_invariant_of_architecture_md_has_a_test() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    section = text.split("\n## Invariants\n")[1].split("\n## ")[0]
+    invariants = re.findall(r"^- .+(?:\n {2}.+)*", section, re.MULTILINE)
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", section)
+
+    assert len(invariants) >= 10
+    assert [invariant for invariant in invariants if "::test_" not in invariant] == []
+    assert [
+        f"{path}::{test}" for path, test in named if f"def {test}(" not in (ROOT / path).read_text()
+    ] == []
