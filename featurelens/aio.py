@@ -11,14 +11,15 @@ from typing import Self, TypeVar, Unpack
 import grpc
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from featurelens import answers, requests
 from featurelens.channel import (
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
+    HEALTH_CHECK,
     OPTIONS,
+    SERVING,
+    WHOLE_SERVER,
     check_address,
     no_answer,
     translate,
@@ -37,8 +38,8 @@ from protos.featurelens.v1.classifier_pb2 import (
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 
 _Call = grpc.aio.StreamStreamCall[ClassifyRequest, ClassifyStreamResponse]
-_Request = TypeVar("_Request", bound=Message)
-_Answer = TypeVar("_Answer", bound=Message)
+_Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
 
 
 class AsyncClient:
@@ -52,7 +53,7 @@ class AsyncClient:
         self.timeout = timeout
         self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         self._classifier = ClassifierStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,13 +130,12 @@ class AsyncClient:
         request = DescribeModelRequest(model=model, version=version, include_weights=weights)
         return answers.model_description(await self._call(self._classifier.DescribeModel, request))
 
-    async def is_serving(self, service: str = "") -> bool:
+    async def is_serving(self) -> bool:
         """Tell whether the server answers calls (grpc.health.v1); False too when nobody answers at all."""
         try:
-            answer = await self._call(self._health.Check, health_pb2.HealthCheckRequest(service=service))
+            return await self._call(self._check, WHOLE_SERVER) == SERVING
         except FeaturelensError:
             return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def _classify(self, request: ClassifyRequest, options: ClassifyOptions) -> list[Prediction]:
         return answers.predictions(

@@ -14,6 +14,11 @@ DEFAULT_TIMEOUT_S = 10.0
 MAX_REQUEST_BYTES = 16 * 2**20  # what the server accepts unless told otherwise
 _MAX_ANSWER_BYTES = 64 * 2**20  # feature maps are larger than images
 
+# grpc.health.v1 asks and answers in a few bytes, which spares the base install a dependency.
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+WHOLE_SERVER = b""  # HealthCheckRequest with an empty `service`
+SERVING = b"\x08\x01"  # HealthCheckResponse with `status`, field 1, SERVING = 1
+
 # https://github.com/grpc/proposal/blob/master/A6-client-retries.md; only UNAVAILABLE means "try again".
 _RETRIES = {
     "methodConfig": [

@@ -12,14 +12,15 @@ from typing import Self, TypeAlias, TypeVar, Unpack
 import grpc
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from featurelens import answers, requests
 from featurelens.channel import (
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
+    HEALTH_CHECK,
     OPTIONS,
+    SERVING,
+    WHOLE_SERVER,
     check_address,
     no_answer,
     translate,
@@ -39,8 +40,8 @@ from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 
 # What a stream's reader hands over: answers, and the error that ended the stream.
 _Incoming: TypeAlias = queue.SimpleQueue[ClassifyStreamResponse | FeaturelensError]
-_Request = TypeVar("_Request", bound=Message)
-_Answer = TypeVar("_Answer", bound=Message)
+_Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
 
 
 class Client:
@@ -59,7 +60,7 @@ class Client:
         self.timeout = timeout
         self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._classifier = ClassifierStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
 
     def __enter__(self) -> Self:
         return self
@@ -134,13 +135,12 @@ class Client:
         request = DescribeModelRequest(model=model, version=version, include_weights=weights)
         return answers.model_description(self._call(self._classifier.DescribeModel, request))
 
-    def is_serving(self, service: str = "") -> bool:
+    def is_serving(self) -> bool:
         """Tell whether the server answers calls (grpc.health.v1); False too when nobody answers at all."""
         try:
-            answer = self._call(self._health.Check, health_pb2.HealthCheckRequest(service=service))
+            return self._call(self._check, WHOLE_SERVER) == SERVING
         except FeaturelensError:
             return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def _classify(self, request: ClassifyRequest, options: ClassifyOptions) -> list[Prediction]:
         return answers.predictions(self._call(self._classifier.Classify, request, options.get("timeout")))

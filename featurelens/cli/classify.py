@@ -55,6 +55,8 @@ def classify(
         outcomes = client.classify_stream(images, in_flight=_IN_FLIGHT, **options)
         for path, outcome in zip(images, outcomes, strict=True):
             if not isinstance(outcome, Prediction):
+                if outcome.code == "NOT_FOUND":  # the model; no other image would fare better
+                    raise outcome
                 complain(f"{path}: {outcome.message}")
                 continue
             if folder:

@@ -86,7 +86,9 @@ def _row(layer: Layer) -> list[str]:
 
 
 def _seen(field: ReceptiveField | None) -> str:
-    return f"{times(field.size)} every {times(field.jump)}" if field else ""
+    if field is None:
+        return ""
+    return f"{times(field.size)} every {times(field.jump)}" if any(field.jump) else times(field.size)
 
 
 def times(sizes: Sequence[int]) -> str:
