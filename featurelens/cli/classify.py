@@ -1,0 +1,110 @@
+"""`featurelens classify`: labels, and feature maps, of a few images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featurelens.cli.console import Output, complain, print_json, print_table, rounded
+from featurelens.cli.describe import times
+from featurelens.cli.maps import MapFolder
+from featurelens.cli.options import (
+    SERVER,
+    TIMEOUT_S,
+    ModelOption,
+    OutputOption,
+    ServerOption,
+    TimeoutOption,
+    TopKOption,
+    VersionOption,
+)
+from featurelens.client import Client
+from featurelens.requests import ALL_LAYERS, ClassifyOptions
+from featurelens.results import Prediction
+
+_IN_FLIGHT = 4  # answers with all feature maps are large
+
+
+def classify(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP files.")],
+    server: ServerOption = SERVER,
+    model: ModelOption = "",
+    model_version: VersionOption = "",
+    top_k: TopKOption = 3,
+    layers: Annotated[
+        str,
+        typer.Option("--layers", metavar="NAMES", help="Layers to ask for, with commas between; or: all."),
+    ] = "",
+    save_maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-maps", metavar="DIR", help="Folder for the feature maps; without --layers, of all."
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+    timeout: TimeoutOption = TIMEOUT_S,
+) -> None:
+    """Classify images, and look at what the layers made of them."""
+    names = _layer_names(layers or ("all" if save_maps else ""))
+    options = ClassifyOptions(model=model, version=model_version, layers=names, return_input=bool(save_maps))
+    folder = MapFolder(save_maps) if save_maps else None
+    found: list[tuple[str, Prediction]] = []
+    with Client(server, timeout=timeout) as client:
+        outcomes = client.classify_stream(images, in_flight=_IN_FLIGHT, **options)
+        for path, outcome in zip(images, outcomes, strict=True):
+            if not isinstance(outcome, Prediction):
+                if outcome.code == "NOT_FOUND":  # the model; no other image would fare better
+                    raise outcome
+                complain(f"{path}: {outcome.message}")
+                continue
+            if folder:
+                folder.save(path, outcome)
+            found.append((path, outcome))
+    if output is Output.JSON:
+        print_json([_as_json(path, prediction, top_k) for path, prediction in found])
+    elif found:
+        _print_table(found, top_k, bool(layers))
+        if folder:
+            print(f"feature maps: {save_maps}")
+    raise typer.Exit(len(found) < len(images))
+
+
+def _layer_names(layers: str) -> list[str]:
+    names = [name.strip() for name in layers.split(",") if name.strip()]
+    return [ALL_LAYERS] if names == ["all"] else names
+
+
+def _as_json(path: str, prediction: Prediction, top_k: int) -> dict[str, object]:
+    return {
+        "path": path,
+        "label": prediction.label,
+        "probability": rounded(prediction.probability),
+        "top": top(prediction, top_k),
+        "layers": {name: list(values.shape) for name, values in prediction.feature_maps.items()},
+    }
+
+
+def top(prediction: Prediction, count: int) -> list[dict[str, object]]:
+    """Return the most probable labels as JSON has them."""
+    return [
+        {"label": score.label, "probability": rounded(score.probability)}
+        for score in prediction.scores[:count]
+    ]
+
+
+def _print_table(found: list[tuple[str, Prediction]], top_k: int, layers: bool) -> None:
+    columns = ["image", "label", "probability"]
+    rows = [[path, each.label, f"{each.probability:.2%}"] for path, each in found]
+    if top_k > 1:
+        columns.append("next")
+        for row, (_, each) in zip(rows, found, strict=True):
+            row.append("  ".join(f"{score.label} {score.probability:.2%}" for score in each.scores[1:top_k]))
+    if layers:
+        columns.append("layers")
+        for row, (_, each) in zip(rows, found, strict=True):
+            row.append(
+                " ".join(f"{name}:{times(values.shape)}" for name, values in each.feature_maps.items())
+            )
+    print_table(columns, rows)

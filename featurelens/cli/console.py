@@ -1,0 +1,82 @@
+"""How the command talks: tables, progress and complaints, for people on a terminal and for pipes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+
+class CommandError(Exception):
+    """The command can't be done as it was given; the message says why and is for the one who typed it."""
+
+
+class Output(StrEnum):
+    """What a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as a table; in a pipe as plain columns, parted by two spaces or more."""
+    lines = [[printable(cell) for cell in row] for row in rows]
+    console = Console()
+    if not console.is_terminal:
+        return _print_plain([[name.upper() for name in columns], *lines])
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in line))
+    return console.print(table)
+
+
+_NUMBERS = {"probability", "parameters"}
+
+
+def _print_plain(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON in ASCII, which any terminal and any file name survives."""
+    print(json.dumps(value, indent=2))
+
+
+def printable(text: str) -> str:
+    """Return the text on one line and without control codes, bytes that are no UTF-8 as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def complain(message: str) -> None:
+    """Say on stderr what went wrong."""
+    print(f"featurelens: {printable(message)}", file=sys.stderr)
+
+
+def progress(unit: str) -> Progress:
+    """Return a progress bar on stderr, for terminals only: done of all, a free `note`, the time left."""
+    console = Console(stderr=True)
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def rounded(probability: float) -> float:
+    """Return a float32 probability with the digits that it has, for JSON and CSV."""
+    return float(f"{probability:.7g}")

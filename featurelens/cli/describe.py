@@ -1,0 +1,96 @@
+"""`featurelens models` and `featurelens layers`: what a server has, and what is in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from featurelens.cli.console import Output, print_json, print_table
+from featurelens.cli.options import (
+    SERVER,
+    TIMEOUT_S,
+    OutputOption,
+    ServerOption,
+    TimeoutOption,
+    VersionOption,
+)
+from featurelens.client import Client
+from featurelens.results import Layer, ModelDescription, ReceptiveField
+
+
+def models(
+    server: ServerOption = SERVER, output: OutputOption = Output.TABLE, timeout: TimeoutOption = TIMEOUT_S
+) -> None:
+    """List the models of a server, every version of each."""
+    with Client(server, timeout=timeout) as client:
+        summaries = client.models()
+    if output is Output.JSON:
+        print_json([asdict(summary) for summary in summaries])
+        return
+    print_table(
+        ["model", "version", "state", "provider", "digest", "reason"],
+        [[m.name, m.version, m.state, m.provider, m.digest[:12], m.reason] for m in summaries],
+    )
+
+
+def layers(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="Name; without it, the only one there is.")
+    ] = "",
+    server: ServerOption = SERVER,
+    model_version: VersionOption = "",
+    output: OutputOption = Output.TABLE,
+    timeout: TimeoutOption = TIMEOUT_S,
+) -> None:
+    """Describe a model: every layer that can be asked for, in graph order."""
+    with Client(server, timeout=timeout) as client:
+        description = client.describe(model, model_version)
+    if output is Output.JSON:
+        print_json(_as_json(description))
+        return
+    print(_headline(description))
+    print_table(
+        ["layer", "op", "shape", "parameters", "kernel", "strides", "receptive field"],
+        [_row(layer) for layer in description.layers],
+    )
+
+
+def _as_json(description: ModelDescription) -> dict[str, object]:
+    """The description without weights, which are arrays: they are for the Python client."""
+    value = asdict(description)
+    for layer in value["layers"]:
+        del layer["weights"]
+    return value
+
+
+def _headline(model: ModelDescription) -> str:
+    return (
+        f"{model.name}/{model.version}: {len(model.labels)} labels, {model.parameters:,} parameters, "
+        f"opset {model.opset}, {model.provider}, {model.digest[:12]}\n{model.preprocessing.description}"
+    )
+
+
+def _row(layer: Layer) -> list[str]:
+    return [
+        layer.name,
+        layer.op_type,
+        times(layer.output_shape[1:]),
+        f"{layer.parameters:,}" if layer.parameters else "",
+        times(layer.kernel_shape),
+        times(layer.strides),
+        _seen(layer.receptive_field),
+    ]
+
+
+def _seen(field: ReceptiveField | None) -> str:
+    if field is None:
+        return ""
+    return f"{times(field.size)} every {times(field.jump)}" if any(field.jump) else times(field.size)
+
+
+def times(sizes: Sequence[int]) -> str:
+    """Write sizes as 6x28x28; a size that is not known before a run as ?."""
+    return "x".join("?" if size < 0 else str(size) for size in sizes)

@@ -1,0 +1,151 @@
+"""What the clients return: the contract's answers as plain, frozen, typed values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from featurelens.errors import FeaturelensError
+
+Array: TypeAlias = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One label and its probability, 0 to 1; `index` is the label's position in the model's list."""
+
+    index: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of a call went on the server, in nanoseconds, and how many images shared the run."""
+
+    decode_ns: int
+    queue_ns: int
+    compute_ns: int
+    run_batch_size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What the model makes of one image.
+
+    Attributes:
+        scores: labels, most probable first, as many as were asked for.
+        feature_maps: by layer name, without the batch axis: conv1 of LeNet is float32 [6, 28, 28]. Read-only.
+        input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
+        model: name, `version` and `digest` (SHA-256 of the file) of the model that answered.
+        timings: of the call, which other images may have shared.
+    """
+
+    scores: tuple[Score, ...]
+    model: str
+    version: str
+    digest: str
+    timings: Timings
+    feature_maps: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    input: Array | None = field(default=None, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.scores[0].label
+
+    @property
+    def probability(self) -> float:
+        """The probability of that label."""
+        return self.scores[0].probability
+
+
+# What became of one image of a stream.
+Outcome: TypeAlias = Prediction | FeaturelensError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """One version of one model; `state` is "LOADING", "READY" or "UNAVAILABLE", `reason` says why not."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+    digest: str
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """What an element of a feature map sees of the input, per spatial axis, in pixels.
+
+    Element i sees start + i*jump to start + i*jump + size - 1 (Araujo, Norris, Sim, Distill 2019).
+    """
+
+    size: tuple[int, ...]
+    jump: tuple[int, ...]
+    start: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One tensor that the graph computes, and its operator; -1 in a shape: not known before a run."""
+
+    name: str
+    op_type: str
+    module: str
+    inputs: tuple[str, ...]
+    dtype: str
+    output_shape: tuple[int, ...]
+    kernel_shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    group: int
+    parameters: int
+    receptive_field: ReceptiveField | None
+    weights: tuple[Array, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Name, type and shape of a model's input or output; -1: any size."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How images become the model's input: kind, size in pixels, and one sentence for people."""
+
+    kind: str
+    channels: int
+    height: int
+    width: int
+    description: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelDescription:
+    """A model: what it takes, what it returns and every layer that can be asked for, in graph order."""
+
+    name: str
+    version: str
+    digest: str
+    provider: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    layers: tuple[Layer, ...]
+    parameters: int
+    opset: int
+    producer: str
+    metadata: Mapping[str, str] = field(repr=False)
