@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from service.errors import InvalidRequestError, ModelLoadError
+from service.errors import ModelLoadError
 from service.graph import TensorSpec
 from service.model import Model
 from service.model_config import ModelConfig
 from service.preprocess import Preprocessing
+
+_LABELS = TypeAdapter(tuple[str, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Classifier:
     output: str
     softmax: bool
     labels: tuple[str, ...]
-    preprocessing: Preprocessing | None
+    preprocessing: Preprocessing
 
     @classmethod
     def of(cls, model: Model, config: ModelConfig) -> Classifier | None:
@@ -34,28 +35,15 @@ class Classifier:
             ModelLoadError: config.toml or the file's metadata contradicts the graph.
         """
         output = _output(model, config)
-        if output is None or len(model.inputs) != 1 or not isinstance(output.shape[-1], int):
+        if output is None or len(model.inputs) != 1:
             return None
         return cls(
             input=model.inputs[0],
             output=output.name,
             softmax=_needs_softmax(model, config, output.name),
-            labels=_labels(model, config, output.shape[-1]),
+            labels=_labels(model, config, _classes(output)),
             preprocessing=_preprocessing(model, config),
         )
-
-    def image_preprocessing(self) -> Preprocessing:
-        """Return how images are made into the input.
-
-        Raises:
-            InvalidRequestError: nothing tells, so the model takes tensors only.
-        """
-        if self.preprocessing is None:
-            raise InvalidRequestError(
-                "this model doesn't say how images become its input: send a tensor, or give it a config.toml"
-                " with a [preprocessing] table"
-            )
-        return self.preprocessing
 
     def probabilities(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the class probabilities, float32 [N, K], of a run's outputs."""
@@ -71,8 +59,15 @@ def _output(model: Model, config: ModelConfig) -> TensorSpec | None:
     if config.output is None and len(by_name) != 1:
         return None
     spec = by_name[config.output or next(iter(by_name))]
-    is_classes = len(spec.shape) >= 2 and spec.dtype is not None and spec.dtype.kind == "f"
-    return spec if is_classes and all(size == 1 for size in spec.shape[1:-1]) else None
+    return spec if _classes(spec) else None
+
+
+def _classes(spec: TensorSpec) -> int:
+    """Return K of a float tensor [N, K] or [N, 1, ..., K] with a K that is known; 0 for any other."""
+    if spec.dtype is None or spec.dtype.kind != "f" or spec.shape is None or len(spec.shape) < 2:
+        return 0
+    *others, classes = spec.shape[1:]
+    return classes or 0 if all(size == 1 for size in others) else 0
 
 
 def _needs_softmax(model: Model, config: ModelConfig, output: str) -> bool:
@@ -83,28 +78,24 @@ def _needs_softmax(model: Model, config: ModelConfig, output: str) -> bool:
 
 
 def _labels(model: Model, config: ModelConfig, classes: int) -> tuple[str, ...]:
-    labels = config.labels or tuple(map(str, _metadata(model, "labels") or range(classes)))
+    labels = config.labels or _labels_in_file(model) or tuple(map(str, range(classes)))
     if len(labels) != classes:
         raise ModelLoadError(f"there are {len(labels)} labels for {classes} classes; give one for each")
     return labels
 
 
-def _preprocessing(model: Model, config: ModelConfig) -> Preprocessing | None:
-    if config.preprocessing is not None:
-        return config.preprocessing
-    if (described := _metadata(model, "preprocessing")) is None:
-        return None
+def _labels_in_file(model: Model) -> tuple[str, ...]:
     try:
-        return Preprocessing.model_validate(described)
+        return _LABELS.validate_json(model.metadata.get("featurelens.labels", "[]"))
     except ValidationError as error:
-        raise ModelLoadError(f"the file's metadata featurelens.preprocessing is wrong: {error}") from error
+        raise ModelLoadError('the metadata "featurelens.labels" is not a JSON list of strings') from error
 
 
-def _metadata(model: Model, key: str) -> object:
-    try:
-        return json.loads(model.metadata.get(f"featurelens.{key}", "null"))
-    except json.JSONDecodeError as error:
-        raise ModelLoadError(f"the file's metadata featurelens.{key} is not JSON: {error}") from error
+def _preprocessing(model: Model, config: ModelConfig) -> Preprocessing:
+    described = model.metadata.get("featurelens.preprocessing")
+    if config.preprocessing is None and described is not None:
+        return Preprocessing.from_json(described)
+    return config.preprocessing or Preprocessing(kind="none")
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

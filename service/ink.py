@@ -25,8 +25,14 @@ INK_LEVEL = 0.4
 """Contrast from which a pixel is ink."""
 NOISE_SIGMAS = 4.0
 """Contrast that the background may have, in standard deviations of its noise."""
+DARKEST_PIXELS = 24
+"""How many pixels tell how dark ink can be; half of them may be specks."""
 FLAT_LEVELS = 3.0
 """Difference of 8-bit levels within which a background is called even."""
+SCENERY_PART = 0.35
+"""What runs along more of a side of the picture than this is no character."""
+MAIN_PART = 0.12
+"""A stroke apart is of the character if it has this part of the ink that the largest one has."""
 SUPERSAMPLING = 4
 STROKE_WIDTHS = (1.8, 4.0)
 """Widths of pen strokes that MNIST has, in pixels of its 28x28."""
@@ -80,11 +86,11 @@ def background(picture: NDArray[np.uint8]) -> Floats:
 def _smooth_surface(picture: NDArray[np.uint8]) -> Floats:
     """Fit a quadratic surface to each channel, by least squares reweighted so that ink doesn't count (Tukey)."""
     height, width, channels = picture.shape
-    rows = np.linspace(0, height - 1, min(height, 40)).astype(int)
-    columns = np.linspace(0, width - 1, min(width, 40)).astype(int)
+    rows = np.linspace(0, height - 1, min(height, 32)).astype(int)
+    columns = np.linspace(0, width - 1, min(width, 32)).astype(int)
     samples = picture[np.ix_(rows, columns)].reshape(-1, channels).astype(np.float32)
     terms = _quadratic(rows / height, columns / width)
-    weights = np.ones(len(samples), dtype=np.float32)
+    weights = _rim(len(rows), len(columns)).astype(np.float32).ravel()  # paper, most likely
     for _ in range(8):
         weighted = terms * weights[:, None]
         coefficients = np.linalg.lstsq(weighted.T @ terms, weighted.T @ samples, rcond=None)[0]
@@ -93,6 +99,12 @@ def _smooth_surface(picture: NDArray[np.uint8]) -> Floats:
         weights = np.clip(1 - (misfit / scale) ** 2, 0, None) ** 2
     surface = _quadratic(np.arange(height) / height, np.arange(width) / width) @ coefficients
     return surface.reshape(height, width, channels).astype(np.float32)
+
+
+def _rim(height: int, width: int) -> Mask:
+    rim = np.ones((height, width), dtype=bool)
+    rim[1:-1, 1:-1] = False
+    return rim
 
 
 def _quadratic(y: NDArray[np.float64], x: NDArray[np.float64]) -> Floats:
@@ -112,59 +124,83 @@ def along_main_axis(difference: Floats) -> Floats:
 
 def polarity(signed: Floats) -> float:
     """Return 1 or -1, so that ink times it is positive: ink is rare and far from the background."""
-    return 1.0 if float((signed**3).sum()) >= 0 else -1.0
+    return 1.0 if float((signed * signed * signed).sum()) >= 0 else -1.0
 
 
 def _ink_level(signed: Floats, noise: float) -> float:
-    """Return the difference that full ink has: high among the pixels that stand out, but no outlier."""
+    """Return the difference that full ink has: that of the darkest pixels, an outlier among them left out."""
     if noise == 0:
         return float(signed.max())
-    out = signed[signed > max(NOISE_SIGMAS * noise, 0.25 * float(signed.max()))]
-    return float(np.percentile(out, 75)) if out.size else 0.0
+    darkest = np.partition(signed.ravel(), -DARKEST_PIXELS)[-DARKEST_PIXELS:] if signed.size > DARKEST_PIXELS else signed
+    level = float(np.median(darkest))
+    ink = signed[signed > max(NOISE_SIGMAS * noise, 0.5 * level)]
+    return float(np.percentile(ink, 75)) if ink.size else 0.0
 
 
 # --- the character: which of the contrast is it ---
 
 
 def main_ink(contrast: Floats) -> Floats:
-    """Keep the character: the strokes with most ink, and what is near them; no specks, no paper's edge."""
-    mask = contrast > INK_LEVEL
+    """Keep the character: the strokes with most ink, and those with a part of it; no specks, no paper's edge."""
+    mask = without_scenery(contrast > INK_LEVEL)
     if not mask.any():
         return np.zeros_like(contrast)
     labels = components(_dilated(mask, max(1, max(mask.shape) // 80)))
     ink = np.bincount(labels.ravel(), weights=(contrast * mask).ravel())
-    ink[0] = 0
-    touching = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    inner = ink.copy()
-    inner[touching] *= 0.2
-    keep = inner >= 0.12 * inner.max()
+    keep = ink >= MAIN_PART * ink.max()
     keep[0] = False
-    return np.where(keep[labels], contrast, 0).astype(np.float32)
+    return np.where(keep[labels] & _dilated(mask, 1), contrast, 0).astype(np.float32)
+
+
+def without_scenery(mask: Mask) -> Mask:
+    """Drop what runs along a side of the picture, as a table or a shadow does and a character doesn't."""
+    labels = components(mask)
+    scenery = {0}
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        found, counts = np.unique(side, return_counts=True)
+        scenery.update(found[counts > SCENERY_PART * len(side)].tolist())
+    kept = mask & ~np.isin(labels, list(scenery))
+    return kept if kept.any() else mask
 
 
 def components(mask: Mask) -> NDArray[np.int64]:
-    """Label the 8-connected parts of a mask: 0 outside, one number for each part.
+    """Label the 8-connected parts of a mask: 0 outside, one number from 1 for each part.
 
-    Every pixel takes the largest label around it, then that label's own label, until nothing changes.
+    Runs of pixels are the nodes of a graph, runs that touch in neighboring rows its edges, and the parts come by
+    union-find. Rosenfeld and Pfaltz: Sequential operations in digital picture processing, JACM 13(4), 1966.
     """
-    labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
-    while True:
-        grown = np.where(mask, _largest_neighbor(labels), 0)
-        parents = np.concatenate([[0], grown.ravel()])
-        grown = parents[grown]
-        if np.array_equal(grown, labels):
-            return labels
-        labels = grown
+    stride = mask.shape[1] + 2  # two columns of nothing, so that rows never touch
+    flat = np.zeros((mask.shape[0], stride), dtype=np.int8)
+    flat[:, 1:-1] = mask
+    steps = np.diff(flat.ravel())
+    starts, ends = np.flatnonzero(steps == 1) + 1, np.flatnonzero(steps == -1) + 1
+    first = np.searchsorted(ends, starts - stride, side="left")
+    last = np.searchsorted(starts, ends - stride, side="right")
+    parts = _united(first.tolist(), last.tolist())
+    labels = np.zeros(flat.size, dtype=np.int64)
+    labels[np.flatnonzero(flat)] = np.repeat(parts, ends - starts)
+    return labels.reshape(flat.shape)[:, 1:-1]
 
 
-def _largest_neighbor(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    padded = np.pad(values, 1)
-    rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
-    return np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+def _united(first: list[int], last: list[int]) -> NDArray[np.int64]:
+    """Number the sets of nodes from 1, where node i is in one set with nodes first[i] to last[i]-1, all below i."""
+    parent = list(range(len(first)))
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for node, (low, high) in enumerate(zip(first, last, strict=True)):
+        for other in range(low, high):
+            parent[root(node)] = root(other)
+    roots = np.array([root(node) for node in range(len(parent))], dtype=np.int64)
+    return np.unique(roots, return_inverse=True)[1] + 1
 
 
 def _dilated(mask: Mask, radius: int) -> Mask:
-    image = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(2 * radius + 1))
+    image = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(radius))
     return np.asarray(image) > 0
 
 
@@ -177,9 +213,7 @@ def _bounds(ink: Floats) -> tuple[int, int, int, int] | None:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def _part(
-    picture: NDArray[np.uint8], bounds: tuple[int, int, int, int], scale: float
-) -> NDArray[np.uint8]:
+def _part(picture: NDArray[np.uint8], bounds: tuple[int, int, int, int], scale: float) -> NDArray[np.uint8]:
     """Cut the bounds, which are in a copy of the picture made smaller by `scale`, with a margin around."""
     top, bottom, left, right = (bound / scale for bound in bounds)
     margin = MARGIN * max(bottom - top, right - left) + 2 / scale
@@ -245,9 +279,7 @@ def _framed(ink: Floats, height: int, width: int, box: int) -> Floats:
     return np.clip(framed, 0, 1)
 
 
-def _window(
-    ink: Floats, y: float, x: float, height: float, width: float, size: tuple[int, int]
-) -> Floats:
+def _window(ink: Floats, y: float, x: float, height: float, width: float, size: tuple[int, int]) -> Floats:
     """Resample the window of `height` by `width` around (y, x), which may reach beyond the ink's array."""
     pad = int(max(height, width)) + 1
     image = Image.fromarray(np.pad(ink, pad))

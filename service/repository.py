@@ -15,7 +15,13 @@ from pathlib import Path
 import structlog
 
 from service.classifier import Classifier
-from service.errors import InvalidRequestError, ModelLoadError, ModelNotReadyError, StartupError, UnknownModelError
+from service.errors import (
+    InvalidRequestError,
+    ModelLoadError,
+    ModelNotReadyError,
+    StartupError,
+    UnknownModelError,
+)
 from service.model import Model
 from service.model_config import read_model_config
 
@@ -33,7 +39,7 @@ class ServedModel:
     name: str
     version: str
     model: Model
-    _classifier: Classifier | None
+    classifier_or_none: Classifier | None
 
     def classifier(self) -> Classifier:
         """Return how it classifies.
@@ -41,11 +47,11 @@ class ServedModel:
         Raises:
             InvalidRequestError: it is no image classifier.
         """
-        if self._classifier is None:
+        if self.classifier_or_none is None:
             raise InvalidRequestError(
                 f'model "{self.name}" is no classifier: it needs one input and one float output [N, classes]'
             )
-        return self._classifier
+        return self.classifier_or_none
 
 
 class State(Enum):
@@ -96,6 +102,10 @@ class Repository:
         """List all versions by name, then by version, oldest first."""
         return [entry for versions in self._by_name.values() for entry in versions.values()]
 
+    def ready_names(self) -> tuple[str, ...]:
+        """Name the models of which a version can be called."""
+        return tuple(dict.fromkeys(entry.name for entry in self.entries() if entry.served))
+
     def get(self, name: str, version: str = "") -> ServedModel:
         """Return a model that answers calls: "" is the only model, or the newest ready version.
 
@@ -121,7 +131,9 @@ class Repository:
     def _versions(self, name: str) -> dict[str, Entry]:
         if not name:
             if len(self._by_name) != 1:
-                raise InvalidRequestError(f"the request names no model; it is one of {', '.join(self._by_name)}")
+                raise InvalidRequestError(
+                    f"the request names no model; it is one of {', '.join(self._by_name)}"
+                )
             return next(iter(self._by_name.values()))
         if name not in self._by_name:
             raise UnknownModelError(f'there is no model "{name[:100]}"; there is {", ".join(self._by_name)}')
@@ -138,7 +150,9 @@ def _scan(folder: Path) -> list[Path]:
             if _NAME.fullmatch(model.name) and _VERSION.fullmatch(version.name):
                 found.append(version)
             else:
-                _log.warning("folder ignored", folder=f"{model.name}/{version.name}", expected="<name>/<number>")
+                _log.warning(
+                    "folder ignored", folder=f"{model.name}/{version.name}", expected="<name>/<number>"
+                )
     return found
 
 

@@ -93,7 +93,9 @@ class Scheduler:
         with self._lock:
             if self._closed:
                 raise DrainingError("the server is shutting down; try another one")
-            if (lane := self._lanes.get(id(model))) is None:  # the lane keeps the model, so its id stays its own
+            if (
+                lane := self._lanes.get(id(model))
+            ) is None:  # the lane keeps the model, so its id stays its own
                 lane = self._lanes[id(model)] = _Lane(model, self._max_batch_size, self._max_queue_size)
             return lane
 
@@ -141,7 +143,7 @@ class _Lane:
             if not self._queue:
                 return []
             batch = [self._queue.popleft()]
-            if self._model.batches:
+            if self._model.batches(batch[0].outputs):
                 self._take_companions(batch)
             return batch
 

@@ -1,13 +1,12 @@
-"""Puts the parts together: models, scheduler, methods, transport, health; starts them, drains them, stops them."""
+"""Puts the parts together: models, scheduler, methods, transport, health; starts, drains and stops them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -21,15 +20,137 @@ from service.api.classify import ClassifyMethod, RequestLimits, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
 from service.cpus import available_cpus
-from service.device import resolve
+from service.device import CudaOptions, Execution, resolve
 from service.images import ImageLimits
 from service.model import Model
 from service.repository import Repository
 from service.scheduler import Scheduler
-from service.settings import Settings
+from service.settings import MiB, Settings
 from service.transport.grpcio import TransportLimits, bind, build_server
 
 _log = structlog.stdlib.get_logger(__name__)
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 _HEALTH_NAMES = ("", CLASSIFIER)
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers calls."""
+
+    address: str
+    """Where, with the port that was really bound."""
+    models: tuple[str, ...]
+    """Names of the models that are ready."""
+
+
+@asynccontextmanager
+async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
+    """Serve until the block is left; then drain, finish what is in flight, and free everything.
+
+    Raises:
+        StartupError: the settings can't be put into practice; says which and why.
+    """
+    repository = load_repository(settings)
+    scheduler = Scheduler(settings.max_batch_size, settings.max_queue_size)
+    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
+        server = build_server(
+            _dispatcher(settings, repository, scheduler, workers), _transport_limits(settings)
+        )
+        health_servicer = _add_health(server)
+        if settings.reflection:
+            names = (CLASSIFIER, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        address = bind(server, settings.grpc_address)
+        await server.start()
+        for name in _HEALTH_NAMES:
+            await health_servicer.set(name, _SERVING)
+        try:
+            yield RunningServer(address, repository.ready_names())
+        finally:
+            await _stop(server, health_servicer, settings)
+            await asyncio.to_thread(scheduler.close)
+
+
+def load_repository(settings: Settings) -> Repository:
+    """Load the models that the settings name.
+
+    Raises:
+        StartupError: nothing can be served, or the wanted device isn't there.
+    """
+    execution = _execution(settings)
+
+    def load(path: Path) -> Model:
+        model = Model.load(path, execution, tap_capacity=settings.tap_sessions)
+        model.warm_up()
+        return model
+
+    return Repository.load(settings.model_repository or _shipped_models(), load)
+
+
+def _shipped_models() -> Path:
+    """Find the models that come with featurelens: inside the wheel, or beside the packages in a checkout."""
+    package = Path(__file__).parent
+    in_wheel = package / "models"
+    return in_wheel if in_wheel.is_dir() else package.parent / "models"
+
+
+def _execution(settings: Settings) -> Execution:
+    limit = settings.cuda_memory_limit_mib
+    cuda = CudaOptions(
+        gpu_mem_limit=limit * MiB if limit else None,
+        arena_extend_strategy=settings.cuda_arena_strategy,
+        cudnn_conv_algo_search=settings.cuda_cudnn_search,
+    )
+    return resolve(settings.device, cuda, settings.threads or None)
+
+
+def _dispatcher(
+    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor
+) -> Dispatcher:
+    classify = ClassifyMethod(repository, scheduler, workers, _request_limits(settings))
+    describe = DescribeMethods(repository, workers, settings.max_response_bytes)
+    return Dispatcher(
+        unary={
+            f"/{CLASSIFIER}/Classify": classify.unary,
+            f"/{CLASSIFIER}/ListModels": describe.list_models,
+            f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
+        },
+        streams={f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error)},
+        max_concurrent_calls=settings.max_concurrent_calls,
+    )
+
+
+def _request_limits(settings: Settings) -> RequestLimits:
+    return RequestLimits(
+        max_images=settings.max_images_per_request,
+        max_layers=settings.max_layers_per_request,
+        max_response_bytes=settings.max_response_bytes,
+        refuse_non_finite=settings.refuse_non_finite,
+        images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
+    )
+
+
+def _transport_limits(settings: Settings) -> TransportLimits:
+    return TransportLimits(
+        max_request_bytes=settings.max_request_bytes,
+        max_response_bytes=settings.max_response_bytes,
+        default_deadline_s=settings.default_deadline_s,
+        max_deadline_s=settings.max_deadline_s,
+        max_stream_in_flight=settings.max_stream_in_flight,
+    )
+
+
+def _add_health(server: grpc.aio.Server) -> health.HealthServicer:
+    """Add grpc.health.v1, NOT_SERVING until told otherwise (the servicer's own default for "" is SERVING)."""
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    return servicer
+
+
+async def _stop(server: grpc.aio.Server, servicer: health.HealthServicer, settings: Settings) -> None:
+    await servicer.enter_graceful_shutdown()
+    _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
+    await asyncio.sleep(settings.drain_s)
+    await server.stop(settings.grace_s)

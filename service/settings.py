@@ -54,11 +54,11 @@ class Settings(BaseSettings):
     cuda_memory_limit_mib: NonNegativeInt = 0
     """Most GPU memory that the arena of one model takes, in MiB. 0: no limit."""
 
-    cuda_arena_strategy: Literal["same-as-requested", "next-power-of-two"] = "same-as-requested"
-    """How the GPU arena grows. same-as-requested grows slower and wastes less."""
+    cuda_arena_strategy: Literal["kSameAsRequested", "kNextPowerOfTwo"] = "kSameAsRequested"
+    """How the GPU arena grows. kSameAsRequested grows slower and wastes less."""
 
-    cuda_cudnn_search: Literal["default", "heuristic", "exhaustive"] = "heuristic"
-    """How cuDNN picks a convolution's algorithm. exhaustive tries all of them, anew for every shape."""
+    cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
+    """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
 
     max_batch_size: PositiveInt = 64
     """Most images that requests share a run with. More gains nothing on a CPU."""
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     """Requests of one stream that are worked on at once. The next is read when one is answered."""
 
     drain_s: NonNegativeFloat = 0.0
-    """After SIGTERM: how long to keep serving with health NOT_SERVING, in seconds, so load balancers notice."""
+    """After SIGTERM: seconds to keep serving with health NOT_SERVING, so that load balancers notice."""
 
     grace_s: NonNegativeFloat = 25.0
     """After the drain: how long calls in flight may take to finish, in seconds."""
@@ -126,7 +126,9 @@ def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> Non
     """
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | _FOREIGN_VARIABLES
     if unknown := sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known):
-        raise StartupError(f"no setting is called {', '.join(unknown)}; `featurelens serve --help` lists them")
+        raise StartupError(
+            f"no setting is called {', '.join(unknown)}; `featurelens serve --help` lists them"
+        )
 
 
 def parse_settings(argv: Sequence[str]) -> Settings:

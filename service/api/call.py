@@ -1,7 +1,7 @@
 """A call: one request on its way through the server, and the place where its answer leaves.
 
-A transport subclasses Call to say how an answer travels. Whoever holds the call ends it once, from any thread,
-with `succeed` or `fail`; what comes later is ignored, so a deadline and a result may race.
+A transport subclasses Call to say how an answer travels. Whoever holds the call ends it once, from any
+thread, with `succeed` or `fail`; what comes later is ignored, so a deadline and a result may race.
 """
 
 from __future__ import annotations

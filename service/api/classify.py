@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.tensors import pack, unpack
 from service.api.call import Call
-from service.api.dispatch import fail_unexpectedly
+from service.api.dispatch import failing
 from service.api.status import status_of
 from service.classifier import Classifier
 from service.errors import InvalidImageError, InvalidRequestError, LimitExceededError, ServiceError
@@ -35,6 +35,7 @@ class RequestLimits:
     max_images: int
     max_layers: int
     max_response_bytes: int
+    refuse_non_finite: bool
     images: ImageLimits
 
 
@@ -53,7 +54,7 @@ class _Plan:
 
 
 class ClassifyMethod:
-    """Answers classification requests. Encoded images are decoded on `workers`, off the transport's thread."""
+    """Answers classification requests; encoded images are decoded on `workers`, off the transport's thread."""
 
     def __init__(
         self, repository: Repository, scheduler: Scheduler, workers: Executor, limits: RequestLimits
@@ -104,28 +105,24 @@ class ClassifyMethod:
 
     def _decode(self, plan: _Plan, images: Sequence[bytes]) -> None:
         """Make a feed of image files and submit it; runs on a worker, so it ends the call itself."""
-        try:
+        with failing(plan.call):
             if (reason := plan.call.abandoned()) is not None:
                 raise reason
             started_ns = time.perf_counter_ns()
             inputs = [self._prepared(plan, i, image) for i, image in enumerate(images)]
             self._submit(plan, np.stack(inputs), time.perf_counter_ns() - started_ns)
-        except ServiceError as error:
-            plan.call.fail(error)
-        except Exception:  # noqa: BLE001 - a worker's exception would be lost in its future
-            fail_unexpectedly(plan.call)
 
     def _prepared(self, plan: _Plan, index: int, image: bytes) -> np.ndarray:
         try:
             picture = decode(image, self._limits.images)
         except InvalidImageError as error:
             raise InvalidImageError(f"images[{index}]: {error}") from error
-        return prepare(picture, plan.classifier.image_preprocessing(), enabled=plan.preprocess)
+        return prepare(picture, plan.classifier.preprocessing, enabled=plan.preprocess)
 
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
         feeds = {plan.classifier.input.name: feed}
-        model.check_inputs(feeds)
+        model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
         self._check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
         plan.call.note(images=len(feed), layers=len(plan.layers))
@@ -135,17 +132,11 @@ class ClassifyMethod:
 
     def _finish(self, plan: _Plan, feed: np.ndarray, decode_ns: int, outcome: Result | ServiceError) -> None:
         """Encode what the run gave; runs on the scheduler's thread, so it ends the call itself."""
-        if isinstance(outcome, ServiceError):
-            plan.call.fail(outcome)
-            return
-        try:
+        with failing(plan.call):
+            if isinstance(outcome, ServiceError):
+                raise outcome
             answer = plan.encode(_response(plan, feed, decode_ns, outcome))
             self._check_bytes(len(answer), "has")
-        except ServiceError as error:
-            plan.call.fail(error)
-        except Exception:  # noqa: BLE001 - the scheduler's thread outlives any fault of ours
-            fail_unexpectedly(plan.call)
-        else:
             plan.call.note(run_batch_size=outcome.run_batch_size)
             plan.call.succeed(answer)
 
@@ -154,7 +145,7 @@ class ClassifyMethod:
             raise InvalidRequestError(f"the request holds no {what}; send at least 1")
         if count > self._limits.max_images:
             raise LimitExceededError(
-                f"the request holds {count} {what}, the limit is {self._limits.max_images}; send several requests"
+                f"the request holds {count} {what}, the limit is {self._limits.max_images}; send several"
             )
 
     def _too_many_layers(self, count: int) -> LimitExceededError:
@@ -163,7 +154,7 @@ class ClassifyMethod:
         )
 
     def _check_response_size(self, plan: _Plan, feed: np.ndarray) -> None:
-        estimate = plan.served.model.estimate_bytes(plan.layers, feed.shape)
+        estimate = plan.served.model.estimate_bytes(plan.layers, {plan.classifier.input.name: feed.shape})
         self._check_bytes(estimate + (feed.nbytes if plan.return_input else 0), "would have")
 
     def _check_bytes(self, size: int, verb: str) -> None:
@@ -177,9 +168,7 @@ class ClassifyMethod:
 def stream_error(request_id: str, error: ServiceError) -> bytes:
     """Encode a failed message of a stream."""
     code, _ = status_of(error).value
-    answer = pb.ClassifyStreamResponse(
-        id=request_id, error=pb.StreamError(code=code, message=str(error))
-    )
+    answer = pb.ClassifyStreamResponse(id=request_id, error=pb.StreamError(code=code, message=str(error)))
     return answer.SerializeToString()
 
 
@@ -197,7 +186,7 @@ def _parse(data: bytes) -> pb.ClassifyRequest:
 def _name(call: Call, request: pb.ClassifyRequest) -> None:
     if len(request.id) > _MAX_ID_CHARACTERS:
         raise InvalidRequestError(
-            f"the id has {len(request.id)} characters, the limit is {_MAX_ID_CHARACTERS}; choose a shorter one"
+            f"the id has {len(request.id)} characters, the limit is {_MAX_ID_CHARACTERS}; shorten it"
         )
     call.request_id = request.id or call.request_id
 

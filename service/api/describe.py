@@ -3,13 +3,131 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from protos.featurelens.v1 import classifier_pb2 as pb
-from protos.tensors import pack
+from protos.tensors import data_type_of, pack
 from service.api.call import Call
+from service.api.dispatch import Handler, off_thread
+from service.classifier import Classifier
 from service.errors import InvalidRequestError, LimitExceededError
-from service.repository import Repository
+from service.graph import Graph, Layer, Shape, TensorSpec
+from service.preprocess import Preprocessing
+from service.repository import Entry, Repository, ServedModel, State
 
+_STATES = {State.READY: pb.MODEL_STATE_READY, State.UNAVAILABLE: pb.MODEL_STATE_UNAVAILABLE}
+
+
+class DescribeMethods:
+    """Answers questions about models; descriptions are made on `workers`, since weights can be large."""
+
+    def __init__(self, repository: Repository, workers: Executor, max_response_bytes: int) -> None:
+        self._repository = repository
+        self._max_response_bytes = max_response_bytes
+        self.describe_model: Handler = off_thread(self._describe_model, workers)
+
+    def list_models(self, request: bytes, call: Call) -> None:
+        """Answer with an encoded ListModelsResponse."""
+        response = pb.ListModelsResponse(models=[_summary(entry) for entry in self._repository.entries()])
+        call.succeed(response.SerializeToString())
+
+    def _describe_model(self, data: bytes, call: Call) -> None:
+        try:
+            request = pb.DescribeModelRequest.FromString(data)
+        except DecodeError as error:
+            raise InvalidRequestError("the request is not an encoded DescribeModelRequest") from error
+        served = self._repository.get(request.model, request.version)
+        call.note(model=served.name, version=served.version)
+        answer = _description(served, include_weights=request.include_weights).SerializeToString()
+        if len(answer) > self._max_response_bytes:
+            raise LimitExceededError(
+                f"the answer has {len(answer)} bytes, the limit is {self._max_response_bytes};"
+                " ask without the weights"
+            )
+        call.succeed(answer)
+
+
+def _summary(entry: Entry) -> pb.ModelSummary:
+    model = entry.served.model if entry.served else None
+    return pb.ModelSummary(
+        name=entry.name,
+        version=entry.version,
+        state=_STATES[entry.state],
+        reason=entry.reason,
+        digest=model.digest if model else "",
+        provider=model.provider if model else "",
+    )
+
+
+def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeModelResponse:
+    model = served.model
+    graph = model.graph
+    classifier = served.classifier_or_none
+    return pb.DescribeModelResponse(
+        name=served.name,
+        version=served.version,
+        digest=model.digest,
+        provider=model.provider,
+        labels=classifier.labels if classifier else (),
+        preprocessing=_preprocessing(classifier),
+        inputs=[_tensor_info(spec) for spec in model.inputs],
+        outputs=[_tensor_info(spec) for spec in model.outputs],
+        layers=[_layer(graph, layer, include_weights=include_weights) for layer in graph.layers.values()],
+        parameters=graph.parameters,
+        opset=graph.opset,
+        producer=graph.producer,
+        metadata=graph.metadata,
+    )
+
+
+def _preprocessing(classifier: Classifier | None) -> pb.PreprocessingInfo:
+    preprocessing = classifier.preprocessing if classifier else Preprocessing(kind="none")
+    return pb.PreprocessingInfo(
+        kind=preprocessing.kind,
+        channels=preprocessing.channels,
+        height=preprocessing.height,
+        width=preprocessing.width,
+        description=preprocessing.description,
+    )
+
+
+def _tensor_info(spec: TensorSpec) -> pb.TensorInfo:
+    return pb.TensorInfo(name=spec.name, data_type=_data_type(spec), shape=_sizes(spec.shape))
+
+
+def _layer(graph: Graph, layer: Layer, *, include_weights: bool) -> pb.Layer:
+    weights = graph.weights(layer.name) if include_weights else ()
+    return pb.Layer(
+        name=layer.name,
+        op_type=layer.op_type,
+        module=layer.module,
+        inputs=layer.inputs,
+        data_type=_data_type(layer.spec),
+        output_shape=_sizes(layer.spec.shape),
+        kernel_shape=layer.window.kernel_shape,
+        strides=layer.window.strides,
+        pads=layer.window.pads,
+        dilations=layer.window.dilations,
+        group=layer.window.group,
+        parameters=layer.parameters,
+        receptive_field=_receptive_field(layer),
+        weights=[pack(weight, name) for name, weight in weights],
+    )
+
+
+def _receptive_field(layer: Layer) -> pb.ReceptiveField | None:
+    if (field := layer.receptive_field) is None:
+        return None
+    return pb.ReceptiveField(size=field.size, jump=field.jump, start=field.start)
+
+
+def _sizes(shape: Shape | None) -> Sequence[int]:
+    return [-1 if size is None else size for size in shape or ()]
+
+
+def _data_type(spec: TensorSpec) -> pb.DataType.ValueType:
+    if spec.dtype is None or spec.dtype.kind == "O":
+        return pb.DATA_TYPE_UNSPECIFIED
+    return data_type_of(spec.dtype)

@@ -1,8 +1,10 @@
-"""Finds the handler of a method, admits the call, and turns whatever a handler raises into the call's failure."""
+"""Admits calls to the handlers of their methods, and makes whatever a handler raises the call's failure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
@@ -40,29 +42,49 @@ class Dispatcher:
 
     def dispatch(self, handler: Handler, request: bytes, call: Call) -> None:
         """Let a handler work on a call; never raises."""
-        call.on_end(self._leave)
-        self._enter()
-        try:
-            if self._in_flight > self._max_concurrent_calls:
+        with failing(call):
+            self._admit(call)
+            handler(request, call)
+
+    def _admit(self, call: Call) -> None:
+        with self._lock:
+            if self._in_flight >= self._max_concurrent_calls:
                 raise OverloadedError(
                     f"{self._max_concurrent_calls} calls are already in progress; try again later"
                 )
-            handler(request, call)
-        except ServiceError as error:
-            call.fail(error)
-        except Exception:  # noqa: BLE001 - the last line of defence: no exception may reach a transport
-            fail_unexpectedly(call)
-
-    def _enter(self) -> None:
-        with self._lock:
             self._in_flight += 1
+        call.on_end(self._leave)
 
     def _leave(self) -> None:
         with self._lock:
             self._in_flight -= 1
 
 
-def fail_unexpectedly(call: Call) -> None:
-    """End a call after a fault of ours: the log gets the traceback, the caller the id to find it."""
-    _log.exception("unexpected error", request_id=call.request_id)
-    call.fail(InternalError("internal error"))
+@contextmanager
+def failing(call: Call) -> Iterator[None]:
+    """End a call with whatever is raised inside; nothing gets out.
+
+    Of a fault of ours the log gets the traceback, and the caller the id to find it.
+    """
+    try:
+        yield
+    except ServiceError as error:
+        call.fail(error)
+    except Exception:  # noqa: BLE001 - the last line of defence: no exception may end a thread or reach a transport
+        _log.exception("unexpected error", request_id=call.request_id)
+        call.fail(InternalError("internal error"))
+
+
+def off_thread(handler: Handler, workers: Executor) -> Handler:
+    """Make a handler work on an executor, so that the transport's thread goes on."""
+
+    def work(request: bytes, call: Call) -> None:
+        with failing(call):
+            if (reason := call.abandoned()) is not None:
+                raise reason
+            handler(request, call)
+
+    def submit(request: bytes, call: Call) -> None:
+        workers.submit(work, request, call)
+
+    return submit

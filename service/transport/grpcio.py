@@ -1,4 +1,4 @@
-"""The reference transport: grpc.aio. Bytes in, bytes out; it knows calls and statuses, no message and no model."""
+"""The reference transport, grpc.aio: bytes in, bytes out. It knows calls and statuses, no message, no model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TransportLimits:
 
 
 def build_server(dispatcher: Dispatcher, limits: TransportLimits) -> grpc.aio.Server:
-    """Make a grpc.aio server that serves every method of the dispatcher; the caller adds a port and starts it."""
+    """Make a server of every method of the dispatcher; the caller binds an address and starts it."""
     server = grpc.aio.server(options=_channel_options(limits))
     methods: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
     for name, handler in dispatcher.unary.items():
@@ -52,7 +52,7 @@ def build_server(dispatcher: Dispatcher, limits: TransportLimits) -> grpc.aio.Se
 
 
 def bind(server: grpc.aio.Server, address: str) -> str:
-    """Bind an address, such as `127.0.0.1:8001`, and return it with the port that the system chose for port 0.
+    """Bind an address, such as `127.0.0.1:8001`, and return it with the port that was really bound.
 
     Raises:
         StartupError: the address can't be bound.

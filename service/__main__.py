@@ -1,0 +1,71 @@
+"""Runs the server: reads flags and environment, serves until a signal comes, drains, exits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from service.errors import StartupError
+from service.logs import configure_logs
+from service.server import running_server
+from service.settings import Settings, parse_settings
+
+_FAILED = 1
+_USAGE = 2
+_KILLED_BY = 128  # a shell's convention: 128 + the number of the signal
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return 0, 1 if the server can't start, 2 for wrong settings."""
+    try:
+        settings = parse_settings(sys.argv[1:] if argv is None else argv)
+    except ValidationError as error:
+        for problem in error.errors():
+            _complain(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
+        return _USAGE
+    except StartupError as error:
+        _complain(str(error))
+        return _USAGE
+    configure_logs(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(_serve(settings))
+    except StartupError as error:
+        _complain(str(error))
+        return _FAILED
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    _on_signals(stop)
+    async with running_server(settings) as server:
+        # One line on standard output: what scripts wait for.
+        sys.stdout.write(f"featurelens is serving {', '.join(server.models)} on {server.address}\n")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    """Let the first signal drain the server and the second end it at once."""
+    loop = asyncio.get_running_loop()
+
+    def handle(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(_KILLED_BY + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number)
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"featurelens serve: {message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

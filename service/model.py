@@ -1,0 +1,234 @@
+"""One loaded model: numpy arrays in, numpy arrays out, declared outputs and feature maps alike.
+
+Synchronous and thread-safe; knows nothing of requests, images or the wire.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import structlog
+
+from service.device import RUNTIME_ERRORS, Execution, create_session
+from service.errors import (
+    ExecutionError,
+    InvalidRequestError,
+    ModelLoadError,
+    StartupError,
+    UnknownLayerError,
+)
+from service.graph import Array, Graph, Shape, TensorSpec
+from service.taps import TapCounts, TapSessions
+
+log = structlog.get_logger(__name__)
+
+InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+ALL_LAYERS = "*"
+RUN_ERRORS: tuple[type[Exception], ...] = (
+    *RUNTIME_ERRORS,
+    StartupError,
+)  # a tap session's build can fail too
+_LONGEST_NAME = 200  # of a caller's, in an error and in the search for similar ones
+_FAILED = "the model's run failed; the server's log says why"
+
+
+class Model:
+    """A model that is ready to run.
+
+    A run that asks for declared outputs alone uses the base session, built from the file as it is; layers
+    come from tap sessions, built when first asked for.
+
+    Attributes:
+        graph: What the file says of itself.
+        digest: SHA-256 of the file, in lower-case hexadecimal.
+        provider: The execution provider that runs it, as ONNX Runtime names it.
+    """
+
+    def __init__(self, data: bytes, execution: Execution, tap_capacity: int = 4) -> None:
+        self.graph = graph = Graph.parse(data)
+        self.digest = hashlib.sha256(data).hexdigest()
+        self._base = create_session(data, execution)
+        self.provider: str = self._base.get_providers()[0]
+
+        def tap(layers: frozenset[str]) -> ort.InferenceSession:
+            return create_session(graph.with_outputs(sorted(layers)), execution)
+
+        self._plain = graph.plain_outputs
+        self._taps = TapSessions(tap, graph.fetchable - self._plain, capacity=tap_capacity)
+        self._sizes = _size_table(graph)
+
+    @classmethod
+    def load(cls, path: Path, execution: Execution, *, tap_capacity: int = 4) -> Model:
+        """Load a model from its file.
+
+        Raises:
+            ModelLoadError: There is no such file, or it isn't a model that ONNX Runtime can run.
+            DeviceUnavailableError: It can't run on the device that is required.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelLoadError(f"{path.name} can't be read: {error.strerror}") from error
+        try:
+            return cls(data, execution, tap_capacity)
+        except ModelLoadError as error:
+            raise ModelLoadError(f"{path.name} can't be loaded: {error}") from error
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a run takes, all of them required."""
+        return self.graph.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The declared outputs."""
+        return self.graph.outputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The file's own key-value pairs."""
+        return self.graph.metadata
+
+    @property
+    def tap_counts(self) -> TapCounts:
+        """How often tap sessions were found, built and dropped."""
+        return self._taps.counts()
+
+    def resolve_layers(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Turn the layer names of a request into distinct names; "*" is every layer, in graph order.
+
+        Raises:
+            UnknownLayerError: The graph has no such layer.
+        """
+        for name in names:
+            if name != ALL_LAYERS and name not in self.graph.layers:
+                raise UnknownLayerError(self._unknown(name))
+        return tuple(self.graph.layers) if ALL_LAYERS in names else tuple(dict.fromkeys(names))
+
+    def check_inputs(self, feeds: Mapping[str, Array], *, finite: bool = False) -> None:
+        """Check arrays against the declared inputs; with `finite`, refuse NaN and infinities too.
+
+        Raises:
+            InvalidRequestError: A name, type, rank or size is not what the model takes.
+        """
+        expected = {spec.name: spec for spec in self.inputs}
+        if feeds.keys() != expected.keys():
+            raise InvalidRequestError(f"got the inputs {_listed(feeds)}; expected {_listed(expected)}")
+        for name, array in feeds.items():
+            _check_input(array, expected[name])
+            if finite and array.dtype.kind in "fc" and not np.isfinite(array).all():
+                raise InvalidRequestError(
+                    f'the input "{name}" has NaN or infinite values; expected finite numbers'
+                )
+
+    def estimate_bytes(self, names: Iterable[str], input_shapes: Mapping[str, Sequence[int]]) -> int:
+        """Estimate how many bytes these outputs or layers take for inputs of these shapes.
+
+        A tensor whose size can't be inferred is taken to be as large as the largest whose size can.
+        """
+        sizes = self._sizes(tuple((name, tuple(shape)) for name, shape in sorted(input_shapes.items())))
+        largest = max((size for size in sizes.values() if size is not None), default=0)
+        return sum(largest if sizes[name] is None else sizes[name] or 0 for name in names)
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Run the model and return the named declared outputs and layers.
+
+        Args:
+            feeds: One array per input, as `check_inputs` wants them.
+            outputs: What to return; at least one name.
+
+        Raises:
+            UnknownLayerError: The graph computes no such tensor.
+            ExecutionError: ONNX Runtime failed; the log says why.
+        """
+        names = tuple(dict.fromkeys(outputs))
+        if not names:
+            raise InvalidRequestError("no output was asked for; expected at least one")
+        wanted = frozenset(names)
+        for name in wanted - self.graph.fetchable:
+            raise UnknownLayerError(self._unknown(name))
+        try:
+            session = self._base if wanted <= self._plain else self._taps.get(wanted - self._plain)
+            arrays = session.run([self.graph.fetch_name(name) for name in names], dict(feeds))
+        except RUN_ERRORS as error:
+            log.exception("run failed", digest=self.digest, outputs=names)
+            raise ExecutionError(_FAILED) from error
+        return dict(zip(names, arrays, strict=True))
+
+    def warm_up(self) -> None:
+        """Run the base session once on a batch of one, so that no request pays for what a first run costs.
+
+        Does nothing if an axis other than the batch can be of any size: none could be guessed.
+        """
+        shapes = [spec.shape for spec in self.inputs]
+        if any(shape is None or None in shape[1:] for shape in shapes) or not self._plain:
+            return
+        feeds = {spec.name: _blank(spec) for spec in self.inputs}
+        self.run(feeds, sorted(self._plain))
+
+    def _unknown(self, name: str) -> str:
+        shown = json.dumps(name[:_LONGEST_NAME], ensure_ascii=False)
+        if any(spec.name == name for spec in self.inputs):
+            return f"no layer {shown}: it is an input of the model"
+        close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
+        hint = f"did you mean {_listed(close)}?" if close else f"the model has {_listed(self.graph.layers)}"
+        return f"no layer {shown}; {hint}"
+
+
+def _size_table(graph: Graph) -> Callable[[InputShapes], Mapping[str, int | None]]:
+    """Make a function that tells the bytes of every output and layer for given input shapes."""
+    specs = {
+        **{spec.name: spec for spec in graph.outputs},
+        **{n: layer.spec for n, layer in graph.layers.items()},
+    }
+
+    @lru_cache(maxsize=64)
+    def sizes(input_shapes: InputShapes) -> Mapping[str, int | None]:
+        shapes = graph.shapes(dict(input_shapes))
+        return {name: _byte_count(spec, shapes.get(name)) for name, spec in specs.items()}
+
+    return sizes
+
+
+def _byte_count(spec: TensorSpec, shape: Shape | None) -> int | None:
+    if shape is None or spec.dtype is None:
+        return None
+    sizes = [size for size in shape if size is not None]
+    return math.prod(sizes) * spec.dtype.itemsize if len(sizes) == len(shape) else None
+
+
+def _check_input(array: Array, spec: TensorSpec) -> None:
+    is_text = spec.dtype == np.dtype(object) and array.dtype.kind in "OSU"
+    if array.dtype != spec.dtype and not is_text:
+        raise InvalidRequestError(f'the input "{spec.name}" is {array.dtype}; expected {spec.dtype}')
+    if spec.shape is None:
+        return
+    fits = len(array.shape) == len(spec.shape) and all(
+        size > 0 and size == (wanted or size) for size, wanted in zip(array.shape, spec.shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if size is None else str(size) for size in spec.shape)
+        raise InvalidRequestError(
+            f'the input "{spec.name}" has shape {list(array.shape)}; expected [{expected}]'
+        )
+
+
+def _blank(spec: TensorSpec) -> Array:
+    shape = [1 if size is None else size for size in spec.shape or ()]
+    return np.full(shape, "" if spec.dtype == np.dtype(object) else 0, dtype=spec.dtype)
+
+
+def _listed(names: Iterable[str], most: int = 20) -> str:
+    listed = [json.dumps(name, ensure_ascii=False) for name in names]
+    return (
+        ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "") or "none"
+    )

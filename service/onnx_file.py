@@ -1,0 +1,105 @@
+"""Reading of ONNX files: bytes to a checked protobuf message, and what shape inference can tell about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx
+import structlog
+from google.protobuf.message import DecodeError
+
+from service.errors import ModelLoadError
+
+log = structlog.get_logger(__name__)
+
+# Shape inference reads the values of small tensors (shapes, axes, pads); of larger ones only the sizes.
+_LARGEST_SHAPE_DATA = 1024
+_TENSOR_DATA = (
+    "raw_data",
+    "float_data",
+    "double_data",
+    "int32_data",
+    "int64_data",
+    "uint64_data",
+    "string_data",
+)
+
+
+def read_model(data: bytes) -> onnx.ModelProto:
+    """Parse a model file.
+
+    Raises:
+        ModelLoadError: It is empty, not ONNX, cut short, or keeps its weights in other files.
+    """
+    if not data:
+        raise ModelLoadError("the file is empty; expected an ONNX model")
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError:
+        raise ModelLoadError("the file is not an ONNX model, or only a part of one") from None
+    if not model.HasField("graph") or not model.graph.node:
+        raise ModelLoadError("the file holds no ONNX graph")
+    for tensor in _graph_tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise ModelLoadError(
+                f'the weight "{tensor.name}" is in another file, which the server does not read; '
+                "save the model as one file (onnx.load, then onnx.save)"
+            )
+    return model
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy a model, leaving out the data (not the sizes) of every tensor too large to describe a shape."""
+    skeleton = onnx.ModelProto()
+    skeleton.CopyFrom(model)
+    for tensor in skeleton.graph.initializer:
+        if element_count(tensor) > _LARGEST_SHAPE_DATA:
+            for field in _TENSOR_DATA:
+                tensor.ClearField(field)
+    return skeleton
+
+
+def element_count(tensor: onnx.TensorProto) -> int:
+    """Count the elements of a tensor."""
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    return count
+
+
+def infer_types(
+    model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, onnx.TypeProto]:
+    """Tell the types of the main graph's tensors, as far as ONNX's shape inference can.
+
+    With `input_shapes` the named inputs have these sizes, and shapes that depend on them come out as numbers.
+    """
+    if input_shapes:
+        model = _with_input_shapes(model, input_shapes)
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        # Only ONNX Runtime decides whether a model is valid; without inference the file's own types remain.
+        log.warning("shape inference failed", reason=str(error))
+        graph = model.graph
+    return {value.name: value.type for value in (*graph.input, *graph.value_info, *graph.output)}
+
+
+def _with_input_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in fixed.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            dim.dim_value = size
+    return fixed
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from _graph_tensors(subgraph)

@@ -1,0 +1,197 @@
+"""Queueing, grouping and dropping, with a model whose runs the test holds and releases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from queue import Queue
+from threading import Event
+from typing import cast
+
+import numpy as np
+import pytest
+
+from service.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    ExecutionError,
+    InternalError,
+    OverloadedError,
+    ServiceError,
+)
+from service.model import Model
+from service.scheduler import Job, Result, Scheduler
+
+TIMEOUT_S = 20
+
+
+class DoublingModel:
+    """Doubles its input; a run starts only when the test lets it."""
+
+    def __init__(self, *, batches: bool = True) -> None:
+        self._batches = batches
+        self.entered: Queue[list[float]] = Queue()
+        self.may_run = Event()
+        self.may_run.set()
+
+    def batches(self, outputs: Sequence[str]) -> bool:
+        return self._batches
+
+    def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        values = feeds["x"]
+        self.entered.put(values.ravel().tolist())
+        assert self.may_run.wait(TIMEOUT_S)
+        if np.isnan(values).any():
+            raise ExecutionError("the model can't digest this")
+        if np.isinf(values).any():
+            raise ZeroDivisionError
+        return dict.fromkeys(outputs, values * 2)
+
+
+class Caller:
+    """Submits jobs and collects what became of them."""
+
+    def __init__(self, scheduler: Scheduler, model: DoublingModel) -> None:
+        self.scheduler = scheduler
+        self.model = model
+        self.outcomes: dict[str, Queue[Result | ServiceError]] = {}
+
+    def submit(
+        self,
+        name: str,
+        values: Sequence[float],
+        outputs: tuple[str, ...] = ("y",),
+        abandoned: ServiceError | None = None,
+    ) -> None:
+        queue = self.outcomes[name] = Queue()
+        feeds = {"x": np.array(values, np.float32)[:, None]}
+        model = cast(Model, self.model)
+        self.scheduler.submit(Job(model, feeds, outputs, len(values), queue.put, lambda: abandoned))
+
+    def result(self, name: str) -> Result:
+        outcome = self.outcomes[name].get(timeout=TIMEOUT_S)
+        assert isinstance(outcome, Result), outcome
+        return outcome
+
+    def error(self, name: str) -> ServiceError:
+        outcome = self.outcomes[name].get(timeout=TIMEOUT_S)
+        assert isinstance(outcome, ServiceError), outcome
+        return outcome
+
+    def hold_a_run(self) -> None:
+        """Start a run that doesn't end before `model.may_run` is set."""
+        self.model.may_run.clear()
+        self.submit("held", [0])
+        assert self.model.entered.get(timeout=TIMEOUT_S) == [0]
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    scheduler = Scheduler(max_batch_size=4, max_queue_size=3)
+    caller = Caller(scheduler, DoublingModel())
+    yield caller
+    caller.model.may_run.set()
+    scheduler.close()
+
+
+def test_a_job_gets_its_result(caller: Caller) -> None:
+    caller.submit("a", [1, 2])
+    result = caller.result("a")
+    assert result.outputs["y"].tolist() == [[2], [4]]
+    assert result.run_batch_size == 2
+    assert result.compute_ns > 0
+    assert result.queue_ns >= 0
+
+
+def test_jobs_that_wait_share_a_run_and_each_gets_its_own_items(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("a", [1])
+    caller.submit("b", [2, 3])
+    caller.model.may_run.set()
+    assert caller.result("a").outputs["y"].tolist() == [[2]]
+    shared = caller.result("b")
+    assert shared.outputs["y"].tolist() == [[4], [6]]
+    assert shared.run_batch_size == 3
+    assert caller.model.entered.get(timeout=TIMEOUT_S) == [1, 2, 3]
+
+
+def test_jobs_with_other_outputs_run_apart(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("a", [1])
+    caller.submit("b", [2], outputs=("y", "layer"))
+    caller.submit("c", [3])
+    caller.model.may_run.set()
+    assert set(caller.result("b").outputs) == {"y", "layer"}
+    assert [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)] == [[1, 3], [2]]
+
+
+def test_a_run_holds_no_more_than_the_batch_size_and_keeps_the_order(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("a", [1, 2, 3])
+    caller.submit("b", [4, 5])
+    caller.submit("c", [6])
+    caller.model.may_run.set()
+    runs = [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)]
+    assert runs == [[1, 2, 3, 6], [4, 5]]
+
+
+def test_a_job_larger_than_the_batch_size_runs_alone(caller: Caller) -> None:
+    caller.submit("a", [1, 2, 3, 4, 5, 6])
+    assert caller.result("a").run_batch_size == 6
+
+
+def test_a_model_without_a_batch_axis_runs_jobs_one_by_one() -> None:
+    scheduler = Scheduler(max_batch_size=4, max_queue_size=3)
+    caller = Caller(scheduler, DoublingModel(batches=False))
+    caller.hold_a_run()
+    caller.submit("a", [1])
+    caller.submit("b", [2])
+    caller.model.may_run.set()
+    scheduler.close()
+    assert [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)] == [[1], [2]]
+
+
+def test_a_full_queue_refuses_at_once(caller: Caller) -> None:
+    caller.hold_a_run()
+    for name in "abc":
+        caller.submit(name, [1])
+    with pytest.raises(OverloadedError, match="3 requests already wait for this model; try again later"):
+        caller.submit("d", [1])
+
+
+def test_an_abandoned_job_never_runs(caller: Caller) -> None:
+    caller.hold_a_run()
+    late = DeadlineExceededError("too late")
+    caller.submit("late", [7], abandoned=late)
+    caller.submit("wanted", [8])
+    caller.model.may_run.set()
+    assert caller.error("late") is late
+    assert caller.result("wanted").outputs["y"].tolist() == [[16]]
+    assert caller.model.entered.get(timeout=TIMEOUT_S) == [8]
+
+
+def test_a_job_that_fails_a_run_doesn_t_fail_its_companions(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("bad", [float("nan")])
+    caller.submit("good", [1])
+    caller.model.may_run.set()
+    assert isinstance(caller.error("bad"), ExecutionError)
+    assert caller.result("good").outputs["y"].tolist() == [[2]]
+
+
+def test_a_fault_in_a_run_fails_the_job_and_the_lane_goes_on(caller: Caller) -> None:
+    caller.submit("fault", [float("inf")])
+    error = caller.error("fault")
+    assert type(error) is InternalError
+    assert str(error) == "the run failed unexpectedly"
+    caller.submit("next", [1])
+    assert caller.result("next").outputs["y"].tolist() == [[2]]
+
+
+def test_closing_finishes_what_is_queued_and_refuses_the_rest(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("queued", [1])
+    caller.model.may_run.set()
+    caller.scheduler.close()
+    assert caller.result("queued").outputs["y"].tolist() == [[2]]
+    with pytest.raises(DrainingError):
+        caller.submit("late", [1])

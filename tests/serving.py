@@ -1,0 +1,44 @@
+"""Runs the real server inside the test process, on a thread with its own event loop and a port of the kernel's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from threading import Thread
+
+from service.server import RunningServer, running_server
+from service.settings import Settings
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[RunningServer]:
+    """Serve the shipped model, or what the settings say, until the block is left."""
+    started: Future[tuple[RunningServer, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    thread = Thread(target=lambda: asyncio.run(_serve(started, settings)))
+    thread.start()
+    try:
+        server, loop, stop = started.result(timeout=60)
+        try:
+            yield server
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+    finally:
+        thread.join()
+
+
+async def _serve(
+    started: Future[tuple[RunningServer, asyncio.AbstractEventLoop, asyncio.Event]],
+    settings: dict[str, object],
+) -> None:
+    stop = asyncio.Event()
+    try:
+        chosen = {"grpc_address": "127.0.0.1:0", "device": "cpu", "grace_s": 5.0} | settings
+        async with running_server(Settings.model_validate(chosen)) as server:
+            started.set_result((server, asyncio.get_running_loop(), stop))
+            await stop.wait()
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)
