@@ -114,6 +114,12 @@ class Model:
                 raise UnknownLayerError(self._unknown(name))
         return tuple(self.graph.layers) if ALL_LAYERS in names else tuple(dict.fromkeys(names))
 
+    def batches(self, outputs: Iterable[str]) -> bool:
+        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and outputs."""
+        specs = {spec.name: spec for spec in self.outputs}
+        specs.update((name, layer.spec) for name, layer in self.graph.layers.items())
+        return all(_has_free_axis_0(spec) for spec in (*self.inputs, *(specs[name] for name in outputs)))
+
     def check_inputs(self, feeds: Mapping[str, Array], *, finite: bool = False) -> None:
         """Check arrays against the declared inputs; with `finite`, refuse NaN and infinities too.
 
@@ -182,6 +188,10 @@ class Model:
         close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
         hint = f"did you mean {_listed(close)}?" if close else f"the model has {_listed(self.graph.layers)}"
         return f"no layer {shown}; {hint}"
+
+
+def _has_free_axis_0(spec: TensorSpec) -> bool:
+    return spec.shape is not None and spec.shape[:1] == (None,)
 
 
 def _size_table(graph: Graph) -> Callable[[InputShapes], Mapping[str, int | None]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
@@ -60,7 +61,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         )
         health_servicer = _add_health(server)
         if settings.reflection:
-            names = (CLASSIFIER, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (CLASSIFIER, HEALTH, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
         address = bind(server, settings.grpc_address)
         await server.start()

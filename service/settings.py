@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from service.errors import StartupError
 
@@ -139,4 +139,4 @@ def parse_settings(argv: Sequence[str]) -> Settings:
         pydantic.ValidationError: a value is not what its setting takes.
     """
     refuse_unknown_variables()
-    return Settings(_cli_parse_args=list(argv))
+    return CliApp.run(Settings, cli_args=list(argv), cli_exit_on_error=True)

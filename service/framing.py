@@ -1,0 +1,150 @@
+"""Frame the ink of a handwritten character as MNIST's digits are framed.
+
+The recipe is that of LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition,
+Proceedings of the IEEE 86(11), 1998, section III.A, and of the page "The MNIST database of handwritten
+digits": the character fits a box of 20x20, its aspect kept, and its center of mass is the input's center.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from service.ink import INK_LEVEL, Floats, ink_contrast, main_ink
+
+COARSE_SIDE = 256
+"""Pixels on the longer side of the picture in which the ink is looked for first."""
+FINE_SIDE = 160
+"""... and of the part around it in which it is looked at closely."""
+MARGIN = 0.35
+"""What of the paper around the ink is looked at closely, as a part of the ink's longer side."""
+SUPERSAMPLING = 4
+STROKE_WIDTHS = (1.8, 4.0)
+"""Widths of pen strokes that MNIST has, in pixels of its 28x28."""
+
+
+def frame_ink(picture: NDArray[np.uint8], height: int, width: int, box: int) -> Floats:
+    """Return [height, width] with the ink of a picture [H, W, C] in its middle, 0 background to 1 ink.
+
+    A picture without ink gives all background. One that already is framed comes back as it is, padded.
+    """
+    coarse = _reduced(picture, COARSE_SIDE)
+    contrast = ink_contrast(coarse)
+    if is_framed(contrast, height, width, box):
+        return _padded(contrast, height, width)
+    ink = main_ink(contrast)
+    bounds = _bounds(ink)
+    if bounds is None:
+        return np.zeros((height, width), dtype=np.float32)
+    part = _part(picture, bounds, coarse.shape[0] / picture.shape[0])
+    if part.shape != picture.shape:
+        closer = main_ink(ink_contrast(_reduced(part, FINE_SIDE)))
+        ink = closer if closer.any() else ink
+    return _framed(ink, height, width, box)
+
+
+def _bounds(ink: Floats) -> tuple[int, int, int, int] | None:
+    """Return top, bottom, left, right (ends excluded) of what is ink."""
+    mask = ink > INK_LEVEL
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return None
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _part(picture: NDArray[np.uint8], bounds: tuple[int, int, int, int], scale: float) -> NDArray[np.uint8]:
+    """Cut the bounds, which are in a copy of the picture made smaller by `scale`, with a margin around."""
+    top, bottom, left, right = (bound / scale for bound in bounds)
+    margin = MARGIN * max(bottom - top, right - left) + 2 / scale
+    rows = slice(max(0, int(top - margin)), int(bottom + margin) + 1)
+    columns = slice(max(0, int(left - margin)), int(right + margin) + 1)
+    return picture[rows, columns]
+
+
+def _reduced(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Average whole blocks of pixels, so that the longer side is at most `side`."""
+    factor = -(-max(picture.shape) // side)
+    if factor <= 1:
+        return picture
+    plain = picture[..., 0] if picture.shape[2] == 1 else picture
+    reduced = np.asarray(Image.fromarray(plain).reduce(factor))
+    return reduced.reshape(*reduced.shape[:2], picture.shape[2])
+
+
+# --- the frame ---
+
+
+def is_framed(contrast: Floats, height: int, width: int, box: int) -> bool:
+    """Tell whether the ink already is in MNIST's frame, or in that frame padded to the model's input."""
+    padding = height - (box + 8)
+    if contrast.shape not in ((height, width), (height - padding, width - padding)):
+        return False
+    rows, columns = (np.flatnonzero(contrast.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return False
+    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    y, x = _center_of_mass(contrast)
+    return bool(
+        box - 2 <= longer <= box
+        and abs(y - contrast.shape[0] / 2) < 1.5
+        and abs(x - contrast.shape[1] / 2) < 1.5
+    )
+
+
+def _padded(values: Floats, height: int, width: int) -> Floats:
+    rows, columns = height - values.shape[0], width - values.shape[1]
+    return np.pad(values, ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)))
+
+
+def _center_of_mass(ink: Floats) -> tuple[float, float]:
+    """Return row and column, where 0 is the outer edge of the first pixel."""
+    rows, columns = ink.sum(axis=1), ink.sum(axis=0)
+    total = float(rows.sum())
+    y = float(rows @ np.arange(0.5, len(rows))) / total
+    x = float(columns @ np.arange(0.5, len(columns))) / total
+    return y, x
+
+
+def _framed(ink: Floats, height: int, width: int, box: int) -> Floats:
+    """Scale the ink into the box, bring its strokes to MNIST's width, and center it by its mass."""
+    bounds = _bounds(ink)
+    assert bounds is not None  # noqa: S101 - the caller has ink
+    top, bottom, left, right = bounds
+    scale = max(bottom - top, right - left) / box
+    y, x = _center_of_mass(ink)
+    large = _window(ink, y, x, height * scale, width * scale, (height * SUPERSAMPLING, width * SUPERSAMPLING))
+    large = _stroke_normalized(large)
+    framed = np.asarray(Image.fromarray(large).reduce(SUPERSAMPLING))
+    return np.clip(framed, 0, 1)
+
+
+def _window(ink: Floats, y: float, x: float, height: float, width: float, size: tuple[int, int]) -> Floats:
+    """Resample the window of `height` by `width` around (y, x), which may reach beyond the ink's array."""
+    pad = int(max(height, width)) + 1
+    image = Image.fromarray(np.pad(ink, pad))
+    box = (x - width / 2 + pad, y - height / 2 + pad, x + width / 2 + pad, y + height / 2 + pad)
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+
+
+def _stroke_normalized(large: Floats) -> Floats:
+    """Thicken hairlines and thin heavy strokes until their width is one that MNIST has."""
+    for _ in range(8):
+        measured = stroke_width(large) / SUPERSAMPLING
+        thinnest, thickest = STROKE_WIDTHS
+        if measured < thinnest:
+            large = np.asarray(Image.fromarray(large).filter(ImageFilter.MaxFilter(3)))
+        elif measured > thickest:
+            large = np.asarray(Image.fromarray(large).filter(ImageFilter.MinFilter(3)))
+        else:
+            break
+    return large
+
+
+def stroke_width(ink: Floats) -> float:
+    """Return the mean width of the strokes, in pixels: twice the area over the length of the outline."""
+    mask = ink > 0.5
+    padded = np.pad(mask, 1)
+    outline = int((padded[1:] != padded[:-1]).sum()) + int((padded[:, 1:] != padded[:, :-1]).sum())
+    # Counted along the grid, an outline of all directions is 4/pi times too long.
+    return 2 * float(mask.sum()) / (outline * np.pi / 4) if outline else 0.0
