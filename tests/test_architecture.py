@@ -20,7 +20,7 @@ PACKAGES = ("protos", "service", "training", "featurelens")
 
 # What a package never imports, wherever the import stands.
 FORBIDDEN = {
-    "protos": {"service", "training", "featurelens", "onnxruntime", "torch"},
+    "protos": {"service", "training", "featurelens"},
     "service": {"training", "featurelens", "torch"},
     "training": {"service", "featurelens", "grpc", "protos"},
     "featurelens": {"service", "training", "torch", "onnxruntime"},
@@ -136,6 +136,32 @@ def test_no_import_cycle() -> None:
     assert set(order) == MODULES.keys()
 
 
+@pytest.mark.parametrize(
+    ("library", "places"),
+    [
+        ("grpc", {"service.api.status", "service.transport.grpcio", "service.server", "service.healthcheck"}),
+        ("protos", {"service.api.classify", "service.api.describe", "service.server"}),
+        ("onnxruntime", {"service.device", "service.model"}),
+        ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
+    ],
+)
+def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:
+    users = {
+        name
+        for name, path in sources("service").items()
+        if library in {target.split(".")[0] for target in imports(name, path)}
+    }
+
+    assert users == places
+
+
+def test_the_environment_is_read_in_few_places() -> None:
+    texts = {name: path.read_text() for name, path in sources("service").items()}
+    readers = {name for name, text in texts.items() if re.search(r"os\.(environ|getenv)|sys\.argv", text)}
+
+    assert readers == {"service.settings", "service.__main__", "service.healthcheck"}
+
+
 @pytest.mark.parametrize("package", ["service", "training", "featurelens"])
 def test_no_file_is_long(package: str) -> None:
     lengths = {name: len(path.read_text().splitlines()) for name, path in sources(package).items()}
@@ -153,7 +179,7 @@ def test_no_file_is_long(package: str) -> None:
         ),
         pytest.param(
             "featurelens, featurelens.cli",
-            "torch onnxruntime onnx service training pydantic_settings structlog grpc_health matplotlib",
+            "torch onnxruntime onnx service training pydantic_settings structlog grpc_reflection matplotlib",
             id="the client needs its base install only",
         ),
         pytest.param("training.model", "grpc service featurelens protos", id="training needs no server"),

