@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from featurelens import __version__
 from service.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,10 +22,8 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 
 def test_image_has_the_version_of_the_package() -> None:
-    version = PROJECT["version"]
-
-    assert f'image.version="{version}"' in DOCKERFILE
-    assert SERVICES["server"]["image"].endswith(f":{version}}}")
+    assert f'image.version="{__version__}"' in DOCKERFILE
+    assert SERVICES["server"]["image"].endswith(f":{__version__}}}")
 
 
 @pytest.mark.parametrize("service", SERVICES)
