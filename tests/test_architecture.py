@@ -179,7 +179,7 @@ def test_no_file_is_long(package: str) -> None:
         ),
         pytest.param(
             "featurelens, featurelens.cli",
-            "torch onnxruntime onnx service training pydantic_settings structlog grpc_health grpc_reflection matplotlib",
+            "torch onnxruntime onnx service training pydantic_settings structlog grpc_health matplotlib",
             id="the client needs its base install only",
         ),
         pytest.param("training.model", "grpc service featurelens protos", id="training needs no server"),

@@ -71,13 +71,14 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def expand(word: str, folder: Path) -> list[str]:
+    """Return the files that a pattern stands for, as a shell does; any other word as it is."""
+    return [str(path.relative_to(folder)) for path in sorted(folder.glob(word))] if "*" in word else [word]
+
+
 @pytest.mark.parametrize("command", OURS)
 def test_command_runs(command: str, address: str, checkout: Path) -> None:
-    words = [
-        str(name.relative_to(checkout)) if name != word else name
-        for word in shlex.split(command)[1:]
-        for name in (sorted(checkout.glob(word)) if "*" in word else [word])
-    ]
+    words = [name for word in shlex.split(command)[1:] for name in expand(word, checkout)]
 
     completed = subprocess.run(
         [FEATURELENS, *words, "--server", address], cwd=checkout, capture_output=True, text=True, check=False
