@@ -1,12 +1,11 @@
 """Distort a batch of digits as handwriting varies: slant, size, place, wobble, pen and paper. All on tensors.
 
-Affine and elastic distortions after P. Simard et al., "Best Practices for Convolutional Neural Networks Applied to
-Visual Document Analysis", 2003, with one random field for the whole batch drawn in a few tensor operations.
+Affine and elastic distortions after P. Simard et al., "Best Practices for Convolutional Neural Networks
+Applied to Visual Document Analysis", 2003, on the whole batch in a few tensor operations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import radians
 from typing import TYPE_CHECKING
 
@@ -16,30 +15,10 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-
-def _strength(default: float, help_text: str) -> float:
-    value: float = field(default=default, metadata={"help": help_text})
-    return value
+    from training.settings import Augmentation
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How far distortions may go; each is drawn anew for every image, and 0 switches it off."""
-
-    rotation_degrees: float = _strength(8.0, "largest rotation, either way")
-    scale: float = _strength(0.08, "largest relative change of width and of height")
-    shear: float = _strength(0.12, "largest horizontal shear (slant), either way")
-    shift_pixels: float = _strength(2.0, "largest shift along each axis")
-    elastic_pixels: float = _strength(0.5, "standard deviation of the elastic field")
-    stroke: float = _strength(0.3, "largest step towards strokes one pixel thicker or thinner on each side")
-    blur: float = _strength(0.3, "largest share of a 3x3 mean mixed in")
-    gain: float = _strength(0.2, "largest relative change of the ink's strength")
-    noise: float = _strength(0.03, "largest standard deviation of noise on the paper, in ink")
-
-
-NO_AUGMENTATION = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
-
-# Control points per axis of the elastic field: 32 / 6 pixels apart, about the sigma of 4 to 5 that Simard uses.
+# Of the elastic field along each axis: about as far apart as the sigma, 4 to 5 pixels, that Simard smooths by.
 _CONTROL_POINTS = 6
 
 
@@ -76,7 +55,9 @@ def _affine_maps(count: int, width: int, by: Augmentation, generator: Generator)
 
 def _elastic_field(count: int, height: int, width: int, pixels: float, generator: Generator) -> Tensor:
     """Draw a smooth (N, H, W, 2) displacement: random at a few control points, bicubic between them."""
-    coarse = torch.randn(count, 2, _CONTROL_POINTS, _CONTROL_POINTS, generator=generator) * (2 * pixels / width)
+    coarse = torch.randn(count, 2, _CONTROL_POINTS, _CONTROL_POINTS, generator=generator) * (
+        2 * pixels / width
+    )
     return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
 
 

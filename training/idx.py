@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # IDX data types by the third byte of the magic number; every number in a file is big-endian.
-_DTYPES = {
+_DTYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(">u1"),
     0x09: np.dtype(">i1"),
     0x0B: np.dtype(">i2"),
@@ -58,4 +58,5 @@ def _read_header(name: str, content: bytes) -> tuple[np.dtype[Any], tuple[int, .
     offset = 4 + 4 * dimensions
     if len(content) < offset:
         raise IdxError(f"{name} is truncated: {len(content)} bytes, its header alone takes {offset}")
-    return _DTYPES[content[2]], struct.unpack(f">{dimensions}I", content[4:offset]), offset
+    shape: tuple[int, ...] = struct.unpack(f">{dimensions}I", content[4:offset])
+    return _DTYPES[content[2]], shape, offset

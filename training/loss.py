@@ -18,8 +18,8 @@ def squared_error(probabilities: Tensor, labels: Tensor) -> Tensor:
     return ((targets - probabilities) ** 2).sum(dim=1).mean() / 2
 
 
-def loss_of(maps: dict[str, Tensor], labels: Tensor, name: LossName) -> Tensor:
-    """Return the mean loss of a batch from LeNet's feature maps."""
+def loss_of(outputs: dict[str, Tensor], labels: Tensor, name: LossName) -> Tensor:
+    """Return the mean loss of a batch from LeNet's outputs."""
     if name == "squared-error":
-        return squared_error(maps["probabilities"], labels)
-    return F.cross_entropy(maps["logits"], labels)
+        return squared_error(outputs["probabilities"], labels)
+    return F.cross_entropy(outputs["logits"], labels)

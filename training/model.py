@@ -66,13 +66,13 @@ class LeNet(nn.Sequential):
             )
         )
 
-    def feature_maps(self, image: Tensor) -> dict[str, Tensor]:
-        """Return what every layer of LAYERS puts out."""
-        maps = {}
+    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+        """Return what every module puts out, by its name; LAYERS and the two steps between them."""
+        outputs = {}
         for name, layer in self.named_children():
             image = layer(image)
-            maps[name] = image
-        return {name: maps[name] for name in LAYERS}
+            outputs[name] = image
+        return outputs
 
 
 def random_start(seed: int) -> LeNet:

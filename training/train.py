@@ -1,6 +1,6 @@
 """Gradient descent: forward, error, backpropagation, step, over all images again and again.
 
-Whatever a step draws at random depends on the seed and the number of the step alone, so a run that was cut anywhere
+What a step draws at random depends on the seed and the step's number alone, so a run that was cut anywhere
 and resumed ends with the same weights, bit for bit, as one that wasn't.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import cos, pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from training.augment import augment
@@ -34,7 +34,7 @@ _WARMUP = 0.05  # share of the run in which the learning rate rises, so that the
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the training curve; `loss` and `error_percent` are those of the distorted training images."""
+    """One row of the training curve; `loss` and `error_percent` are on the distorted training images."""
 
     epoch: int
     loss: float
@@ -50,16 +50,27 @@ class Run:
     model: LeNet
     average: AveragedModel
     optimizer: torch.optim.SGD
+    images: int = 0  # that it trains on
     step: int = 0
     loss_sum: float = 0.0  # over the steps of this epoch
     errors: int = 0  # over the steps of this epoch
     history: list[Epoch] = field(default_factory=list)
 
+    @property
+    def averaged(self) -> LeNet:
+        """The network with the averaged weights: what a run is for."""
+        return cast("LeNet", self.average.module)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch is done."""
+        return len(self.history) == self.settings.epochs
+
 
 def start(settings: Settings) -> Run:
     """Return a run that hasn't taken a step."""
     model = random_start(settings.seed)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay))
+    average = AveragedModel(model, multi_avg_fn=_moving_average(settings.average_decay))
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=settings.learning_rate,
@@ -70,16 +81,31 @@ def start(settings: Settings) -> Run:
     return Run(settings, model, average, optimizer)
 
 
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Make the exponential moving average of swa_utils, but let the random start fade sooner.
+
+    The share of new weights falls from 9/11 as TensorFlow's ExponentialMovingAverage(num_updates) has it.
+    """
+
+    def update(averages: tuple[Tensor, ...], weights: tuple[Tensor, ...], updates: Tensor) -> None:
+        share = max(1 - decay, 9 / (10 + int(updates)))
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight, share)
+
+    return update
+
+
 def train(
     run: Run, digits: Digits, *, stopped: Callable[[], bool], save: Callable[[Run], None], quiet: bool = False
-) -> bool:
-    """Take `run` to its end, or to where `stopped` says so; return whether it is at its end.
+) -> None:
+    """Take `run` to its end, or to where `stopped` says so.
 
     `save` is called after every epoch and when stopped.
     """
     settings = run.settings
     torch.set_num_threads(settings.threads)
     kept, held_out = split(digits, settings.held_out)
+    run.images = len(kept)
     steps_per_epoch = len(kept) // settings.batch_size
     total = steps_per_epoch * settings.epochs
     with tqdm(total=total, initial=run.step, unit="step", disable=quiet) as bar:
@@ -91,7 +117,6 @@ def train(
                 save(run)
             _describe(bar, run, steps_per_epoch)
     save(run)
-    return run.step == total
 
 
 def split(digits: Digits, held_out: int) -> tuple[Digits, Digits]:
@@ -112,16 +137,16 @@ def _step(run: Run, digits: Digits, steps_per_epoch: int, total: int) -> None:
     settings = run.settings
     images, labels = _batch(run, digits, steps_per_epoch)
     images = augment(images, settings.augmentation, _generator(settings.seed, _DISTORTION, run.step))
-    maps = run.model.feature_maps(images)
-    loss = loss_of(maps, labels, settings.loss)
+    outputs = run.model.outputs(images)
+    loss = loss_of(outputs, labels, settings.loss)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.step, total, settings.learning_rate)
     run.optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
     run.optimizer.step()
     run.average.update_parameters(run.model)
     run.loss_sum += loss.item()
-    run.errors += int((maps["logits"].argmax(dim=1) != labels).sum())
+    run.errors += int((outputs["logits"].argmax(dim=1) != labels).sum())
     run.step += 1
 
 
@@ -141,13 +166,13 @@ def _generator(seed: int, stream: int, index: int) -> Generator:
 def _close_epoch(run: Run, steps: int, held_out: Digits) -> None:
     held_out_error = None
     if len(held_out):
-        held_out_error = 100 * count_errors(predict(run.average.module, held_out), held_out) / len(held_out)
+        held_out_error = 100 * count_errors(predict(run.averaged, held_out), held_out) / len(held_out)
     loss, error = run.loss_sum / steps, 100 * run.errors / (steps * run.settings.batch_size)
     run.history.append(Epoch(len(run.history) + 1, loss, error, held_out_error))
     run.loss_sum, run.errors = 0.0, 0
 
 
-def _describe(bar: tqdm[None], run: Run, steps_per_epoch: int) -> None:
+def _describe(bar: tqdm[NoReturn], run: Run, steps_per_epoch: int) -> None:
     done = run.step % steps_per_epoch
     if done:
         loss, error = run.loss_sum / done, 100 * run.errors / (done * run.settings.batch_size)
