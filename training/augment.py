@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from training.settings import Augmentation
 
 
-# Of the elastic field along each axis: about as far apart as the sigma, 4 to 5 pixels, that Simard smooths by.
+# Of the elastic field along each axis: about as far apart as the sigma (4 to 5 pixels) of Simard's smoothing.
 _CONTROL_POINTS = 6
 
 

@@ -16,7 +16,7 @@ from training.metadata import describe
 from training.report import write_report
 from training.selection import append_to_record
 from training.settings import Settings, change
-from training.train import Run, start
+from training.train import Run, TrainingError, start
 from training.train import train as run_training
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ EXPECTED_ERRORS = (
     exporter.ExportError,
     FetchError,
     IdxError,
+    TrainingError,
     OSError,
 )
 

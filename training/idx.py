@@ -12,14 +12,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# IDX data types by the third byte of the magic number; every number in a file is big-endian.
+# By the third byte of the magic number. Every number in a file is big-endian.
 _DTYPES: dict[int, np.dtype[Any]] = {
-    0x08: np.dtype(">u1"),
-    0x09: np.dtype(">i1"),
-    0x0B: np.dtype(">i2"),
-    0x0C: np.dtype(">i4"),
-    0x0D: np.dtype(">f4"),
-    0x0E: np.dtype(">f8"),
+    0x08: np.dtype("u1"),
+    0x09: np.dtype("i1"),
+    0x0B: np.dtype("i2"),
+    0x0C: np.dtype("i4"),
+    0x0D: np.dtype("f4"),
+    0x0E: np.dtype("f8"),
 }
 
 
@@ -46,8 +46,8 @@ def read_idx(path: Path, *, dtype: np.dtype[Any], shape: tuple[int | None, ...])
     if len(content) != expected:
         kind = "truncated" if len(content) < expected else "followed by trailing bytes"
         raise IdxError(f"{path.name} is {kind}: {len(content)} bytes, its header announces {expected}")
-    flat = np.frombuffer(content, found_dtype, offset=offset)
-    return flat.reshape(found_shape).astype(found_dtype.newbyteorder("="))
+    flat = np.frombuffer(content, found_dtype.newbyteorder(">"), offset=offset)
+    return flat.reshape(found_shape).astype(found_dtype)
 
 
 def _read_header(name: str, content: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:

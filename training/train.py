@@ -32,6 +32,10 @@ _ORDER, _DISTORTION = 0, 1  # what a random stream is for
 _WARMUP = 0.05  # share of the run in which the learning rate rises, so that the random start doesn't blow up
 
 
+class TrainingError(Exception):
+    """The run can't be made on these images."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One row of the training curve; `loss` and `error_percent` are on the distorted training images."""
@@ -101,12 +105,19 @@ def train(
     """Take `run` to its end, or to where `stopped` says so.
 
     `save` is called after every epoch and when stopped.
+
+    Raises:
+        TrainingError: there are fewer images than a batch.
     """
     settings = run.settings
     torch.set_num_threads(settings.threads)
     kept, held_out = split(digits, settings.held_out)
     run.images = len(kept)
     steps_per_epoch = len(kept) // settings.batch_size
+    if not steps_per_epoch:
+        raise TrainingError(
+            f"{len(kept)} images to train on, expected at least a batch of {settings.batch_size}"
+        )
     total = steps_per_epoch * settings.epochs
     with tqdm(total=total, initial=run.step, unit="step", disable=quiet) as bar:
         while run.step < total and not stopped():
