@@ -39,7 +39,8 @@ def ink_contrast(picture: NDArray[np.uint8]) -> Floats:
     floor = min(NOISE_SIGMAS * noise, 0.3 * peak)
     if peak < 12:
         return np.zeros_like(signed)
-    return np.clip((signed - floor) / (peak - floor), 0, 1).astype(np.float32)
+    contrast: Floats = np.clip((signed - floor) / (peak - floor), 0, 1)
+    return contrast
 
 
 def background(picture: NDArray[np.uint8]) -> Floats:

@@ -32,8 +32,8 @@ def banned(tree: ast.AST) -> Iterator[str]:
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names if alias.name.split(".")[0] in BANNED_MODULES)
-            case ast.ImportFrom(module=str(module)) if module.split(".")[0] in BANNED_MODULES:
-                yield module
+            case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in BANNED_MODULES:
+                yield from (module for alias in names if not alias.name.endswith("Error"))
             case ast.ImportFrom(module=str(module), names=names):
                 yield from (name for alias in names if (name := f"{module}.{alias.name}") in BANNED_CALLS)
             case ast.Call(func=function):
@@ -54,6 +54,7 @@ def banned(tree: ast.AST) -> Iterator[str]:
     [
         ("import pickle", ["pickle"]),
         ("def f():\n    from joblib import load", ["joblib"]),
+        ("from pickle import UnpicklingError", []),
         ("from time import sleep", ["time.sleep"]),
         ("time.sleep(1)", ["time.sleep"]),
         ("eval('1')", ["eval"]),

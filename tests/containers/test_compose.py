@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from featurelens import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -178,7 +180,7 @@ def test_the_image_says_what_it_is(deployment: Deployment) -> None:
     image = json.loads(run("docker", "image", "inspect", IMAGE))[0]
     labels = {name.rsplit(".", 1)[-1]: value for name, value in image["Config"]["Labels"].items()}
 
-    assert (project["name"], project["version"], project["license"]) == (
+    assert (project["name"], __version__, project["license"]) == (
         labels["title"],
         labels["version"],
         labels["licenses"],

@@ -1,0 +1,49 @@
+"""Fixtures of the server's tests: stubs of a real server in this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import grpc
+import onnx
+import pytest
+
+from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
+from tests.service import onnx_models
+
+if TYPE_CHECKING:  # the typed stub of aio calls exists in the .pyi only
+    from protos.featurelens.v1.classifier_pb2_grpc import ClassifierAsyncStub
+
+
+@pytest.fixture
+def channel(server_address: str) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server_address) as channel:
+        yield channel
+
+
+@pytest.fixture
+def stub(channel: grpc.Channel) -> ClassifierStub:
+    return ClassifierStub(channel)
+
+
+@pytest.fixture
+async def async_stub(server_address: str) -> AsyncIterator[ClassifierAsyncStub]:
+    async with grpc.aio.insecure_channel(server_address) as channel:
+        yield cast("ClassifierAsyncStub", ClassifierStub(channel))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A folder with a LeNet of random weights, for tests that need models of their own."""
+    add_model(tmp_path, "lenet", onnx_models.lenet())
+    return tmp_path
+
+
+def add_model(folder: Path, name: str, model: onnx.ModelProto | bytes, version: str = "1") -> Path:
+    """Put a model into a repository and return its file."""
+    file = folder / name / version / "model.onnx"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return file

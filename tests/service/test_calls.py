@@ -1,0 +1,209 @@
+"""What holds for every call: ids, deadlines, cancellation, limits on concurrency, faults of ours, health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from queue import Queue
+from threading import Event
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from protos.featurelens.v1 import classifier_pb2 as pb
+from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
+from protos.tensors import pack
+from service.model import Model
+from tests.service.test_classify import digits
+from tests.serving import serving
+
+REQUEST = pb.ClassifyRequest(tensor=pack(digits(1)))
+TIMEOUT_S = 20
+
+
+class HeldRuns:
+    """Lets the test decide when a run of any model goes on."""
+
+    def __init__(self) -> None:
+        self.started = Event()
+        self.may_run = Event()
+        self.count = 0
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldRuns]:
+    """Hold the runs of a server that the test starts next; its warm-up passes."""
+    runs = HeldRuns()
+    run = Model.run
+
+    def hold(self: Model, feeds: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str]) -> object:
+        if len(next(iter(feeds.values()))) and feeds["image"].any():  # the warm-up's input is blank
+            runs.count += 1
+            runs.started.set()
+            assert runs.may_run.wait(TIMEOUT_S)
+        return run(self, feeds, outputs)
+
+    monkeypatch.setattr(Model, "run", hold)
+    yield runs
+    runs.may_run.set()
+
+
+def error_of(call: Callable[[], object]) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as info:
+        call()
+    error: Any = info.value
+    return error.code().name, error.details()
+
+
+def test_the_callers_id_comes_back_in_answer_and_metadata(stub: ClassifierStub) -> None:
+    response, call = stub.Classify.with_call(pb.ClassifyRequest(id="a b/ü", tensor=pack(digits(1))))
+    assert response.id == "a b/ü"
+    assert ("x-request-id", "a b%2F%C3%BC") in [(m.key, m.value) for m in call.trailing_metadata()]
+
+
+def test_an_id_in_the_metadata_counts_where_the_message_has_none(stub: ClassifierStub) -> None:
+    response = stub.Classify(REQUEST, metadata=[("x-request-id", "from-the-proxy")])
+    assert response.id == "from-the-proxy"
+
+
+def test_a_call_without_an_id_gets_one_of_its_own(stub: ClassifierStub) -> None:
+    first, second = stub.Classify(REQUEST).id, stub.Classify(REQUEST).id
+    assert first
+    assert first != second
+
+
+def test_the_callers_deadline_holds(held: HeldRuns) -> None:
+    with serving() as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        code, _ = error_of(lambda: stub.Classify(REQUEST, timeout=0.2))
+        assert code == "DEADLINE_EXCEEDED"
+        held.may_run.set()
+        assert stub.Classify(REQUEST).results
+
+
+def test_a_call_without_a_deadline_gets_the_servers(held: HeldRuns) -> None:
+    with serving(default_deadline_s=0.2) as server, grpc.insecure_channel(server.address) as channel:
+        code, details = error_of(lambda: ClassifierStub(channel).Classify(REQUEST))
+        assert code == "DEADLINE_EXCEEDED"
+        assert details == "the deadline passed before the answer was ready"
+        held.may_run.set()
+
+
+async def test_a_cancelled_call_in_the_queue_never_runs(held: HeldRuns) -> None:
+    with serving() as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub: Any = ClassifierStub(channel)
+            running = stub.Classify(REQUEST)
+            await asyncio.to_thread(held.started.wait, TIMEOUT_S)
+            queued = stub.Classify(pb.ClassifyRequest(tensor=pack(digits(1)), layers=["conv1"]))
+            other: Any = ClassifierStub(channel)
+            await other.ListModels(pb.ListModelsRequest())  # by now the queued call has arrived as well
+            queued.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await queued
+            await other.ListModels(pb.ListModelsRequest())
+            held.may_run.set()
+            assert (await running).results
+            assert (await stub.Classify(REQUEST)).results
+    assert held.count == 2
+
+
+def test_calls_over_the_limit_are_refused_at_once(held: HeldRuns) -> None:
+    with serving(max_concurrent_calls=1) as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        running = stub.Classify.future(REQUEST)
+        assert held.started.wait(TIMEOUT_S)
+        code, details = error_of(lambda: stub.Classify(REQUEST))
+        assert (code, details) == (
+            "RESOURCE_EXHAUSTED",
+            "1 calls are already in progress; try again later",
+        )
+        held.may_run.set()
+        assert running.result(timeout=TIMEOUT_S).results
+        assert stub.Classify(REQUEST).results
+
+
+def test_a_full_queue_is_resource_exhausted(held: HeldRuns) -> None:
+    with serving(max_queue_size=1) as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        running = stub.Classify.future(REQUEST)
+        assert held.started.wait(TIMEOUT_S)
+        ended: Queue[Any] = Queue()
+        for _ in range(5):
+            stub.Classify.future(REQUEST).add_done_callback(ended.put)
+        refused = [ended.get(timeout=TIMEOUT_S) for _ in range(4)]
+        assert {call.code().name for call in refused} == {"RESOURCE_EXHAUSTED"}
+        assert refused[0].details() == "1 requests already wait for this model; try again later"
+        held.may_run.set()
+        assert ended.get(timeout=TIMEOUT_S).result().results
+        assert running.result(timeout=TIMEOUT_S).results
+
+
+def test_a_fault_of_ours_is_internal_and_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(*_: object) -> None:
+        raise ValueError("secret path /models/x.onnx")
+
+    with serving() as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        with monkeypatch.context() as patch:
+            patch.setattr(Model, "check_inputs", explode)
+            code, details = error_of(
+                lambda: stub.Classify(pb.ClassifyRequest(id="r1", tensor=pack(digits(1))))
+            )
+        assert code == "INTERNAL"
+        assert details == "internal error; the server's log has more under request id r1"
+        assert stub.Classify(REQUEST).results
+
+
+@pytest.mark.parametrize("method", ["Classify", "DescribeModel"])
+def test_bytes_that_are_no_message_are_refused(channel: grpc.Channel, method: str) -> None:
+    call = channel.unary_unary(f"/featurelens.v1.Classifier/{method}", None, None)
+    code, details = error_of(lambda: call(b"\xff\xff\xff"))
+    assert code == "INVALID_ARGUMENT"
+    assert "is not an encoded" in details
+
+
+def test_an_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
+    call = channel.unary_unary("/featurelens.v1.Classifier/Explain", None, None)
+    assert error_of(lambda: call(b""))[0] == "UNIMPLEMENTED"
+
+
+@pytest.mark.parametrize("service", ["", "featurelens.v1.Classifier"])
+def test_health_check_says_serving(channel: grpc.Channel, service: str) -> None:
+    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    assert error_of(lambda: stub.Check(health_pb2.HealthCheckRequest(service="x")))[0] == "NOT_FOUND"
+
+
+def test_health_watch_sees_the_drain() -> None:
+    with serving(drain_s=0.05) as server:
+        channel = grpc.insecure_channel(server.address)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    with pytest.raises(grpc.RpcError):  # the server ends the watch when it stops
+        next(watch)
+    channel.close()
+
+
+def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    answer = next(iter(stub.ServerReflectionInfo(iter([request]))))
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"featurelens.v1.Classifier", "grpc.health.v1.Health"} <= names
+
+
+def test_reflection_can_be_switched_off() -> None:
+    with serving(reflection=False) as server, grpc.insecure_channel(server.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        assert error_of(lambda: list(stub.ServerReflectionInfo(iter([request]))))[0] == "UNIMPLEMENTED"
