@@ -1,4 +1,4 @@
-"""The reference transport, grpc.aio: bytes in, bytes out. It knows calls and statuses, no message, no model."""
+"""The reference transport, grpc.aio: bytes in, bytes out. It knows calls and statuses, no messages or models."""
 
 from __future__ import annotations
 
