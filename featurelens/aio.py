@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -86,7 +86,7 @@ class AsyncClient:
 
     async def classify_stream(
         self, images: Iterable[ImageLike], *, in_flight: int = 32, **options: Unpack[ClassifyOptions]
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncGenerator[Outcome]:
         """Classify any number of images over one stream; yield each one's outcome, in order.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar, Unpack
@@ -92,7 +92,7 @@ class Client:
 
     def classify_stream(
         self, images: Iterable[ImageLike], *, in_flight: int = 32, **options: Unpack[ClassifyOptions]
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome]:
         """Classify any number of images over one stream; yield each one's outcome, in order.
 
         Args:

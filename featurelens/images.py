@@ -15,7 +15,7 @@ from featurelens.channel import MAX_REQUEST_BYTES
 from featurelens.errors import FeaturelensError
 
 # File contents, the path of a file, or uint8 pixels: grey [H, W], RGB [H, W, 3] or RGBA [H, W, 4].
-ImageLike: TypeAlias = bytes | str | os.PathLike[str] | npt.NDArray[np.uint8]
+ImageLike: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | npt.NDArray[np.uint8]
 
 
 def file_bytes(image: ImageLike) -> bytes:

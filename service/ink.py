@@ -23,6 +23,10 @@ FLAT_LEVELS = 3.0
 """Difference of 8-bit levels within which a background is called even."""
 SCENERY_PART = 0.35
 """What runs along more of a side of the picture than this is no character."""
+BAND_PART = 0.9
+"""A line of pixels covered to this part is no stroke, if all lines between it and the picture's side are, too."""
+SMALLEST_PART = 0.05
+"""What is smaller than this part of the picture is no character but a speck, if anything else can be one."""
 MAIN_PART = 0.12
 """A stroke apart is of the character if it has this part of the ink that the largest one has."""
 
@@ -127,13 +131,35 @@ def main_ink(contrast: Floats) -> Floats:
 
 def without_scenery(mask: Mask) -> Mask:
     """Drop what runs along a side of the picture, as a table or a shadow does and a character doesn't."""
-    labels = components(mask)
+    peeled = _peeled(mask)
+    labels = components(peeled)
     scenery = {0}
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         found, counts = np.unique(side, return_counts=True)
         scenery.update(found[counts > SCENERY_PART * len(side)].tolist())
-    kept = mask & ~np.isin(labels, list(scenery))
-    return kept if kept.any() else mask
+    for kept in (peeled & ~np.isin(labels, list(scenery)), peeled):
+        if _extent(kept) >= SMALLEST_PART * max(mask.shape):
+            return kept
+    return mask
+
+
+def _peeled(mask: Mask) -> Mask:
+    """Cut off the bands that cover whole sides, even where a character touches them."""
+    peeled = mask.copy()
+    for side in (peeled, peeled[::-1], peeled.T, peeled.T[::-1]):
+        bands = side.mean(axis=1) > BAND_PART
+        side[: int(np.argmin(np.append(bands, False)))] = False
+    return peeled
+
+
+def _extent(mask: Mask) -> int:
+    """Return the longer side of the largest part's box, in pixels."""
+    labels = components(mask)
+    if not labels.any():
+        return 0
+    sizes = np.bincount(labels.ravel())
+    rows, columns = np.nonzero(labels == sizes[1:].argmax() + 1)
+    return int(max(np.ptp(rows), np.ptp(columns))) + 1
 
 
 def components(mask: Mask) -> NDArray[np.int64]:

@@ -38,7 +38,9 @@ def draw_layer(name: str, values: Array, labels: Sequence[str] = ()) -> Image.Im
     """
     numbers = _channels(values)
     scale = Scale.of(numbers)
-    if numbers.ndim == 3:
+    if not numbers.size:
+        body = label("no elements", 14, FAINT)
+    elif numbers.ndim == 3:
         body = _tiles(numbers[:_MAX_CHANNELS], scale, _PAGE_WIDTH)
     elif len(numbers) <= _BARS:
         body = _bars(numbers, scale, labels)
@@ -140,7 +142,10 @@ def _band(name: str, values: Array, labels: Sequence[str]) -> Image.Image:
     shape = " x ".join(str(size) for size in values.shape)
     head = above([label(name, 16), label(shape, 12, FAINT)], gap=2)
     head = padded(head, 0, 0, 130 - min(head.width, 130), 0)
-    body = _band_tiles(numbers, scale) if numbers.ndim == 3 else _band_strip(numbers, scale, labels)
+    if not numbers.size:
+        body = label("no elements", 14, FAINT)
+    else:
+        body = _band_tiles(numbers, scale) if numbers.ndim == 3 else _band_strip(numbers, scale, labels)
     body = padded(body, 0, 0, max(0, _PAGE_WIDTH - body.width), 0)
     return beside([head, body, legend(scale, max(40, body.height - 20))], gap=14)
 

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import featurelens
+from tests.featurelens.conftest import Command
+
+SUBCOMMANDS = ("serve", "classify", "models", "layers", "batch", "train", "evaluate", "version")
+
+
+def run_without(*libraries: str, arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process where these libraries can't be imported."""
+    program = f"import sys; sys.modules.update(dict.fromkeys({libraries!r})); from featurelens.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments.split()], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_help_lists_every_subcommand(command: Command) -> None:
+    listed = command("--help").out.partition("Commands:")[2]
+
+    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")][: len(SUBCOMMANDS)] == list(
+        SUBCOMMANDS
+    )
+
+
+def test_prints_its_version(command: Command) -> None:
+    assert command("version").out == f"{featurelens.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["nope"], ["classify"], ["batch", "."], ["classify", "x", "--top-k", "0"]])
+def test_wrong_usage_is_status_2(command: Command, arguments: list[str]) -> None:
+    ended = command(*arguments)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert "Usage: featurelens" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("library", "arguments", "extra"),
+    [
+        ("onnxruntime", "serve", "server"),
+        ("pydantic_settings", "serve --help", "server"),
+        ("torch", "train", "training"),
+    ],
+)
+def test_a_missing_extra_is_named(library: str, arguments: str, extra: str) -> None:
+    ended = run_without(library, arguments=arguments)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"featurelens: this needs {library}, which is not installed: pip install 'featurelens[{extra}]'\n"
+    )
+
+
+def test_the_base_install_is_enough_for_the_rest() -> None:
+    ended = run_without("onnxruntime", "onnx", "torch", "pydantic", "structlog", "pooch", arguments="version")
+
+    assert (ended.returncode, ended.stdout) == (0, f"{featurelens.__version__}\n")
+
+
+@pytest.mark.parametrize(("subcommand", "flag"), [("serve", "--grpc-address"), ("train", "--resume")])
+def test_help_of_a_heavy_subcommand_is_its_own(command: Command, subcommand: str, flag: str) -> None:
+    ended = command(subcommand, "--help")
+
+    assert ended.status == 0
+    assert ended.out.startswith(f"usage: featurelens {subcommand}")
+    assert flag in ended.out
