@@ -104,7 +104,9 @@ def test_transparent_palette_entry_is_filled() -> None:
         ("black", "none", 255),
     ],
 )
-def test_transparent_pixels_are_filled_so_that_ink_stands_out(ink: str, coverage: str, background: int) -> None:
+def test_transparent_pixels_are_filled_so_that_ink_stands_out(
+    ink: str, coverage: str, background: int
+) -> None:
     image = Image.new("RGBA", (10, 10))
     image.paste(ink, (0, 0, 10, {"none": 0, "little": 2, "much": 8}[coverage]))
     assert decode(encoded(image))[9, 9].tolist() == [background] * 3

@@ -15,23 +15,29 @@ def run_without(*libraries: str, arguments: str) -> subprocess.CompletedProcess[
     """Run the command in a process where these libraries can't be imported."""
     program = f"import sys; sys.modules.update(dict.fromkeys({libraries!r})); from featurelens.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments.split()], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program, *arguments.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
 def test_help_lists_every_subcommand(command: Command) -> None:
     listed = command("--help").out.partition("Commands:")[2]
 
-    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")][: len(SUBCOMMANDS)] == list(
-        SUBCOMMANDS
-    )
+    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")][
+        : len(SUBCOMMANDS)
+    ] == list(SUBCOMMANDS)
 
 
 def test_prints_its_version(command: Command) -> None:
     assert command("version").out == f"{featurelens.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["nope"], ["classify"], ["batch", "."], ["classify", "x", "--top-k", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["nope"], ["classify"], ["batch", "."], ["classify", "x", "--top-k", "0"]]
+)
 def test_wrong_usage_is_status_2(command: Command, arguments: list[str]) -> None:
     ended = command(*arguments)
 
