@@ -17,6 +17,10 @@ INK_LEVEL = 0.4
 """Contrast from which a pixel is ink."""
 NOISE_SIGMAS = 4.0
 """Contrast that the background may have, in standard deviations of its noise."""
+FAINTEST_LEVELS = 12.0
+"""Difference of 8-bit levels from which something can be ink."""
+FAINTEST_SIGMAS = 5.0
+"""... and in standard deviations of the noise: what a blank sheet doesn't reach."""
 DARKEST_PIXELS = 24
 """How many pixels tell how dark ink can be; half of them may be specks."""
 FLAT_LEVELS = 3.0
@@ -40,9 +44,9 @@ def ink_contrast(picture: NDArray[np.uint8]) -> Floats:
     signed *= polarity(signed)
     noise = float(np.median(np.abs(signed))) * 1.4826  # of a normal distribution: its standard deviation
     peak = _ink_level(signed, noise)
-    floor = min(NOISE_SIGMAS * noise, 0.3 * peak)
-    if peak < 12:
+    if peak < max(FAINTEST_LEVELS, FAINTEST_SIGMAS * noise):
         return np.zeros_like(signed)
+    floor = min(NOISE_SIGMAS * noise, 0.3 * peak)
     contrast: Floats = np.clip((signed - floor) / (peak - floor), 0, 1)
     return contrast
 
