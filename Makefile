@@ -38,7 +38,7 @@ check: .venv/all ## Lint, format and type checks; the generated code is up to da
 	$(MAKE) protos
 	git diff --exit-code -- protos
 
-train: .venv/all ## Train, export and evaluate LeNet on MNIST into models/
+train: .venv/all ## Train LeNet on MNIST, export it, write the report: out/models/lenet/1
 	$(bin)/featurelens train
 
 protos: .venv/all ## Generate the Python code of protos/

@@ -1,7 +1,7 @@
 """What can go wrong, in our own words.
 
-Every error that a caller may see is a ServiceError. A message says what came, what was expected and what to do;
-it holds no path, class name or other internal. Which gRPC status an error becomes is the transport's business.
+Every error that a caller may see is a ServiceError. A message says what came, what was expected and what to
+do; it holds no path, class name or other internal. Which gRPC status it becomes, service/api/status.py says.
 """
 
 from __future__ import annotations

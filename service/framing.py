@@ -34,22 +34,19 @@ def frame_ink(picture: NDArray[np.uint8], height: int, width: int, box: int) -> 
     if is_framed(contrast, height, width, box):
         return _padded(contrast, height, width)
     ink = main_ink(contrast)
-    bounds = _bounds(ink)
-    if bounds is None:
+    if not ink.any():
         return np.zeros((height, width), dtype=np.float32)
-    part = _part(picture, bounds, coarse.shape[0] / picture.shape[0])
+    part = _part(picture, _bounds(ink), coarse.shape[0] / picture.shape[0])
     if part.shape != picture.shape:
         closer = main_ink(ink_contrast(_reduced(part, FINE_SIDE)))
         ink = closer if closer.any() else ink
     return _framed(ink, height, width, box)
 
 
-def _bounds(ink: Floats) -> tuple[int, int, int, int] | None:
-    """Return top, bottom, left, right (ends excluded) of what is ink."""
+def _bounds(ink: Floats) -> tuple[int, int, int, int]:
+    """Return top, bottom, left, right (ends excluded) of the ink, of which there is some."""
     mask = ink > INK_LEVEL
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return None
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
@@ -108,9 +105,7 @@ def _center_of_mass(ink: Floats) -> tuple[float, float]:
 
 def _framed(ink: Floats, height: int, width: int, box: int) -> Floats:
     """Scale the ink into the box, bring its strokes to MNIST's width, and center it by its mass."""
-    bounds = _bounds(ink)
-    assert bounds is not None  # noqa: S101 - the caller has ink
-    top, bottom, left, right = bounds
+    top, bottom, left, right = _bounds(ink)
     scale = max(bottom - top, right - left) / box
     y, x = _center_of_mass(ink)
     large = _window(ink, y, x, height * scale, width * scale, (height * SUPERSAMPLING, width * SUPERSAMPLING))

@@ -45,9 +45,9 @@ class Graph:
         opset: Version of the ONNX operator set.
         producer: What wrote the file, such as "pytorch 2.13.0".
         parameters: Number of learned parameters. Learned are the constants that feed the weight inputs of
-            operators which have such (Conv, Gemm, MatMul, the normalizations), and behind the first of them the
-            floating-point constants of more than one element that Add, Mul or Concat combine with a tensor
-            (a bias, a positional embedding). So constants that normalize the input don't count.
+            operators which have such (Conv, Gemm, MatMul, the normalizations); and, behind the first of them,
+            the floating-point constants of more than one element that Add, Mul or Concat take (a bias, a
+            positional embedding). So constants that normalize the input don't count.
     """
 
     inputs: tuple[TensorSpec, ...]

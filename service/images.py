@@ -31,7 +31,7 @@ class ImageLimits:
     """Width times height, as the file's header gives them."""
     max_side: int = 16_384
     """Width or height, as the file's header gives them."""
-    max_scans: int = 100
+    max_scans: int = 64
     """Passes over the picture that a progressive JPEG may ask for; encoders write about ten."""
     enough_side: int = 1024
     """A picture whose longer side is at least twice this is reduced by a whole factor, never below it."""

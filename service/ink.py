@@ -17,12 +17,20 @@ INK_LEVEL = 0.4
 """Contrast from which a pixel is ink."""
 NOISE_SIGMAS = 4.0
 """Contrast that the background may have, in standard deviations of its noise."""
+FAINTEST_LEVELS = 12.0
+"""Difference of 8-bit levels from which something can be ink."""
+FAINTEST_SIGMAS = 5.0
+"""... and in standard deviations of the noise: what a blank sheet doesn't reach."""
 DARKEST_PIXELS = 24
 """How many pixels tell how dark ink can be; half of them may be specks."""
 FLAT_LEVELS = 3.0
 """Difference of 8-bit levels within which a background is called even."""
 SCENERY_PART = 0.35
 """What runs along more of a side of the picture than this is no character."""
+BAND_PART = 0.9
+"""A line of pixels covered to this part is no stroke, if all lines between it and the picture's side are, too."""
+SMALLEST_PART = 0.05
+"""What is smaller than this part of the picture is no character but a speck, if anything else can be one."""
 MAIN_PART = 0.12
 """A stroke apart is of the character if it has this part of the ink that the largest one has."""
 
@@ -36,9 +44,9 @@ def ink_contrast(picture: NDArray[np.uint8]) -> Floats:
     signed *= polarity(signed)
     noise = float(np.median(np.abs(signed))) * 1.4826  # of a normal distribution: its standard deviation
     peak = _ink_level(signed, noise)
-    floor = min(NOISE_SIGMAS * noise, 0.3 * peak)
-    if peak < 12:
+    if peak < max(FAINTEST_LEVELS, FAINTEST_SIGMAS * noise):
         return np.zeros_like(signed)
+    floor = min(NOISE_SIGMAS * noise, 0.3 * peak)
     contrast: Floats = np.clip((signed - floor) / (peak - floor), 0, 1)
     return contrast
 
@@ -127,13 +135,35 @@ def main_ink(contrast: Floats) -> Floats:
 
 def without_scenery(mask: Mask) -> Mask:
     """Drop what runs along a side of the picture, as a table or a shadow does and a character doesn't."""
-    labels = components(mask)
+    peeled = _peeled(mask)
+    labels = components(peeled)
     scenery = {0}
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         found, counts = np.unique(side, return_counts=True)
         scenery.update(found[counts > SCENERY_PART * len(side)].tolist())
-    kept = mask & ~np.isin(labels, list(scenery))
-    return kept if kept.any() else mask
+    for kept in (peeled & ~np.isin(labels, list(scenery)), peeled):
+        if _extent(kept) >= SMALLEST_PART * max(mask.shape):
+            return kept
+    return mask
+
+
+def _peeled(mask: Mask) -> Mask:
+    """Cut off the bands that cover whole sides, even where a character touches them."""
+    peeled = mask.copy()
+    for side in (peeled, peeled[::-1], peeled.T, peeled.T[::-1]):
+        bands = side.mean(axis=1) > BAND_PART
+        side[: int(np.argmin(np.append(bands, False)))] = False
+    return peeled
+
+
+def _extent(mask: Mask) -> int:
+    """Return the longer side of the largest part's box, in pixels."""
+    labels = components(mask)
+    if not labels.any():
+        return 0
+    sizes = np.bincount(labels.ravel())
+    rows, columns = np.nonzero(labels == sizes[1:].argmax() + 1)
+    return int(max(np.ptp(rows), np.ptp(columns))) + 1
 
 
 def components(mask: Mask) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ class Layer:
         name: Its name in the graph.
         op_type: The ONNX operator, such as Conv.
         module: Path in the code that the model was exported from; empty where the file doesn't tell.
+        auxiliary: Whether the file has a table of its layers, and this one, a reshape say, isn't in it.
         inputs: The tensors it is computed from, constants left out.
         spec: Its type and shape.
         kernel_shape: Kernel sizes of a convolution or pooling, per spatial axis; empty for others.
@@ -39,6 +40,7 @@ class Layer:
     name: str
     op_type: str
     module: str
+    auxiliary: bool
     inputs: tuple[str, ...]
     spec: TensorSpec
     kernel_shape: tuple[int, ...]
@@ -162,6 +164,7 @@ class LayerWalk:
             name=name,
             op_type=operator.op_type,
             module=self._modules.get(name, ""),
+            auxiliary=bool(self._modules) and name not in self._modules,
             inputs=tuple(n for n in operator.node.input if n and n not in self._constants),
             spec=spec_of(name, value),
             kernel_shape=geometry.kernel_shape,

@@ -104,7 +104,8 @@ class Model:
         return self._taps.counts()
 
     def resolve_layers(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Turn the layer names of a request into distinct names; "*" is every layer, in graph order.
+        """Turn the layer names of a request into distinct names; "*" is every layer but
+        the auxiliary ones, in graph order.
 
         Raises:
             UnknownLayerError: The graph has no such layer.
@@ -112,10 +113,13 @@ class Model:
         for name in names:
             if name != ALL_LAYERS and name not in self.graph.layers:
                 raise UnknownLayerError(self._unknown(name))
-        return tuple(self.graph.layers) if ALL_LAYERS in names else tuple(dict.fromkeys(names))
+        if ALL_LAYERS not in names:
+            return tuple(dict.fromkeys(names))
+        layers = self.graph.layers.items()
+        return tuple(name for name, layer in layers if not layer.auxiliary or name in names)
 
     def batches(self, outputs: Iterable[str]) -> bool:
-        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and outputs."""
+        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and them."""
         specs = {spec.name: spec for spec in self.outputs}
         specs.update((name, layer.spec) for name, layer in self.graph.layers.items())
         return all(_has_free_axis_0(spec) for spec in (*self.inputs, *(specs[name] for name in outputs)))

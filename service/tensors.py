@@ -74,4 +74,4 @@ def _numpy_type(element: int) -> np.dtype[Any] | None:
 def _is_foreign(element: int) -> bool:
     # Types that onnx maps to ml_dtypes are not numpy's own, and ONNX Runtime hands none of them to Python.
     dtype = _numpy_type(element)
-    return dtype is not None and not dtype.isbuiltin
+    return dtype is not None and dtype.isbuiltin != 1

@@ -1,4 +1,4 @@
-"""Runs the real server inside the test process, on a thread with its own event loop and a port of the kernel's."""
+"""Runs the real server inside the test process: on a thread, with its own event loop, on a free port."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class _Plan:
 
 
 class ClassifyMethod:
-    """Answers classification requests; encoded images are decoded on `workers`, off the transport's thread."""
+    """Answers classification requests; encoded images are decoded on `workers`, not on its own thread."""
 
     def __init__(
         self, repository: Repository, scheduler: Scheduler, workers: Executor, limits: RequestLimits

@@ -103,6 +103,7 @@ def _layer(graph: Graph, layer: Layer, *, include_weights: bool) -> pb.Layer:
         name=layer.name,
         op_type=layer.op_type,
         module=layer.module,
+        auxiliary=layer.auxiliary,
         inputs=layer.inputs,
         data_type=_data_type(layer.spec),
         output_shape=_sizes(layer.spec.shape),

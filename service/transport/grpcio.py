@@ -1,4 +1,4 @@
-"""The reference transport, grpc.aio: bytes in, bytes out. It knows calls and statuses, no message, no model."""
+"""The reference transport: grpc.aio, bytes in, bytes out. It knows calls and statuses, not messages."""
 
 from __future__ import annotations
 

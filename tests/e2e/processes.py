@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +33,15 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def server_process(
-    *arguments: str, cwd: Path | None = None, log: Path | None = None
+    *arguments: str,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[ServerProcess]:
     """Run `python -m service` until the block is left; it is ready when the block is entered."""
     with (log or Path(os.devnull)).open("w") as stderr:
         process = subprocess.Popen(
-            command(*arguments), stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd
+            command(*arguments), stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd, env=environment
         )
     try:
         assert process.stdout is not None

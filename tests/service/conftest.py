@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import grpc
 import onnx
@@ -31,7 +31,7 @@ def stub(channel: grpc.Channel) -> ClassifierStub:
 @pytest.fixture
 async def async_stub(server_address: str) -> AsyncIterator[ClassifierAsyncStub]:
     async with grpc.aio.insecure_channel(server_address) as channel:
-        yield cast("ClassifierAsyncStub", ClassifierStub(channel))
+        yield ClassifierStub(channel)
 
 
 @pytest.fixture

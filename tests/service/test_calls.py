@@ -62,11 +62,11 @@ def error_of(call: Callable[[], object]) -> tuple[str, str]:
 def test_the_callers_id_comes_back_in_answer_and_metadata(stub: ClassifierStub) -> None:
     response, call = stub.Classify.with_call(pb.ClassifyRequest(id="a b/ü", tensor=pack(digits(1))))
     assert response.id == "a b/ü"
-    assert ("x-request-id", "a b%2F%C3%BC") in [(m.key, m.value) for m in call.trailing_metadata()]
+    assert ("x-request-id", "a b%2F%C3%BC") in [tuple(entry) for entry in call.trailing_metadata()]
 
 
 def test_an_id_in_the_metadata_counts_where_the_message_has_none(stub: ClassifierStub) -> None:
-    response = stub.Classify(REQUEST, metadata=[("x-request-id", "from-the-proxy")])
+    response = stub.Classify(REQUEST, metadata=(("x-request-id", "from-the-proxy"),))
     assert response.id == "from-the-proxy"
 
 
@@ -161,14 +161,14 @@ def test_a_fault_of_ours_is_internal_and_leaks_nothing(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("method", ["Classify", "DescribeModel"])
 def test_bytes_that_are_no_message_are_refused(channel: grpc.Channel, method: str) -> None:
-    call = channel.unary_unary(f"/featurelens.v1.Classifier/{method}", None, None)
+    call: Any = channel.unary_unary(f"/featurelens.v1.Classifier/{method}", None, None)
     code, details = error_of(lambda: call(b"\xff\xff\xff"))
     assert code == "INVALID_ARGUMENT"
     assert "is not an encoded" in details
 
 
 def test_an_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
-    call = channel.unary_unary("/featurelens.v1.Classifier/Explain", None, None)
+    call: Any = channel.unary_unary("/featurelens.v1.Classifier/Explain", None, None)
     assert error_of(lambda: call(b""))[0] == "UNIMPLEMENTED"
 
 

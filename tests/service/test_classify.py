@@ -158,10 +158,10 @@ def test_several_images_keep_their_order(stub: ClassifierStub) -> None:
         (
             of_images(SAMPLES[0].read_bytes()[:100]),
             "INVALID_ARGUMENT",
-            r"images\[0\]: .*damaged or cut short",
+            r"images\[0\]: .*cut short",
         ),
         (of_images(encoded(Image.new("L", (9, 9)), "GIF")), "INVALID_ARGUMENT", "PNG, JPEG"),
-        (of_images(encoded(Image.new("1", (16_000, 16_000)))), "INVALID_ARGUMENT", "256000000 pixels"),
+        (of_images(encoded(Image.new("1", (6_000, 5_000)))), "INVALID_ARGUMENT", "30000000 pixels"),
         (pb.ClassifyRequest(model="resnet"), "NOT_FOUND", 'no model "resnet"; there is lenet'),
         (pb.ClassifyRequest(model="../lenet"), "NOT_FOUND", 'no model "../lenet"'),
         (pb.ClassifyRequest(version="7"), "NOT_FOUND", 'no version "7"; it has 1'),
@@ -181,7 +181,7 @@ def test_several_images_keep_their_order(stub: ClassifierStub) -> None:
         (
             pb.ClassifyRequest(tensor=pack(np.zeros((0, 1, 32, 32), np.float32))),
             "INVALID_ARGUMENT",
-            "no items",
+            r"shape \[0, 1, 32, 32\]",
         ),
         (pb.ClassifyRequest(tensor=pack(digits(1) * np.nan)), "INVALID_ARGUMENT", "NaN"),
         (
@@ -226,7 +226,7 @@ def test_feature_maps_over_the_byte_cap_are_refused_before_the_run() -> None:
         stub = ClassifierStub(channel)
         assert len(stub.Classify(pb.ClassifyRequest(tensor=pack(digits(1)), layers=["*"])).feature_maps) == 12
         code, details = failure(
-            stub.Classify, pb.ClassifyRequest(tensor=pack(digits(2)), layers=["conv1", "relu1", "conv2"])
+            stub.Classify, pb.ClassifyRequest(tensor=pack(digits(3)), layers=["conv1", "relu1", "conv2"])
         )
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "the answer would have" in details

@@ -233,7 +233,7 @@ class ClassifyRequest(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Layers whose feature maps to return: names from DescribeModel, or "*" for all of them."""
+        """Layers whose feature maps to return: names from DescribeModel, or "*" for all but the auxiliary ones."""
 
     def __init__(
         self,
@@ -361,7 +361,7 @@ class ClassifyResponse(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The request's id."""
+    """The request's id, or the one that the server gave it."""
     model: _builtins.str
     """The model that answered."""
     version: _builtins.str
@@ -670,6 +670,7 @@ class Layer(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     RECEPTIVE_FIELD_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
+    AUXILIARY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to ask for in `layers`: the tensor's name in the graph."""
     op_type: _builtins.str
@@ -682,6 +683,8 @@ class Layer(_message.Message):
     """Number of groups of a convolution; 0 where the operator has none."""
     parameters: _builtins.int
     """Number of learned parameters."""
+    auxiliary: _builtins.bool
+    """Whether the file has a table of its layers and this one, a reshape say, isn't in it: "*" leaves it out."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tensors it is computed from, weights left out."""
@@ -731,10 +734,11 @@ class Layer(_message.Message):
         parameters: _builtins.int = ...,
         receptive_field: Global___ReceptiveField | None = ...,
         weights: _abc.Iterable[Global___Tensor] | None = ...,
+        auxiliary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receptive_field", b"receptive_field"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "dilations", b"dilations", "group", b"group", "inputs", b"inputs", "kernel_shape", b"kernel_shape", "module", b"module", "name", b"name", "op_type", b"op_type", "output_shape", b"output_shape", "pads", b"pads", "parameters", b"parameters", "receptive_field", b"receptive_field", "strides", b"strides", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auxiliary", b"auxiliary", "data_type", b"data_type", "dilations", b"dilations", "group", b"group", "inputs", b"inputs", "kernel_shape", b"kernel_shape", "module", b"module", "name", b"name", "op_type", b"op_type", "output_shape", b"output_shape", "pads", b"pads", "parameters", b"parameters", "receptive_field", b"receptive_field", "strides", b"strides", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
