@@ -56,13 +56,13 @@ class LayerWalk:
 
     Attributes:
         layers: The layers seen, in graph order. Tensors that depend on no input are constants, not layers.
-        learned: The constants that hold learned parameters, by name.
+        learned: Sizes of the constants that hold learned parameters, by name.
         types: Types of the graph's tensors, as far as inference can tell.
     """
 
     def __init__(self, model: onnx.ModelProto, skeleton: onnx.ModelProto, modules: Mapping[str, str]) -> None:
         self.layers: dict[str, Layer] = {}
-        self.learned: dict[str, TensorProto] = {}
+        self.learned: dict[str, int] = {}
         self.types = infer_types(skeleton)
         self._modules = modules
         self._opsets = {opset.domain: opset.version for opset in model.opset_import}
@@ -100,7 +100,7 @@ class LayerWalk:
             self._constants.update(dict.fromkeys(outputs, self._origin(operator)))
             return
         learned = learned_inputs(operator, self._constants, self._behind_weights)
-        self.learned.update((tensor.name, tensor) for tensor in learned)
+        self.learned.update((tensor.name, element_count(tensor)) for tensor in learned)
         if learned or not self._behind_weights.isdisjoint(inputs):
             self._behind_weights.update(outputs)
         for name in outputs:
