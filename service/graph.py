@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from service.errors import ModelLoadError
 from service.layers import Layer, LayerWalk
-from service.onnx_file import infer_types, read_constants, read_model, without_weights
+from service.onnx_file import infer_types, read_constants, read_skeleton
 from service.receptive_field import ReceptiveField
 from service.tensors import (
     Array,
@@ -29,6 +29,9 @@ from service.tensors import (
 )
 
 __all__ = ["Array", "Graph", "Layer", "ReceptiveField", "Shape", "TensorSpec"]
+
+# What reading a node raises if it lacks an input, or an attribute is not of its operator's type or length.
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +71,12 @@ class Graph:
             ModelLoadError: It is not a complete ONNX model, keeps weights in other files, or has an input
                 that can't be fed.
         """
-        model = read_model(data)
-        skeleton = without_weights(model)
+        model = read_skeleton(data)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
-        walk = LayerWalk(model, skeleton, _modules(metadata))
+        try:
+            walk = LayerWalk(model, _modules(metadata))
+        except _MALFORMED as error:
+            raise ModelLoadError(f"a node of the graph is malformed: {error}") from error
         outputs = [value for value in model.graph.output if is_tensor(walk.types.get(value.name))]
         return cls(
             inputs=tuple(_feedable(value) for value in walk.inputs),
@@ -82,7 +87,7 @@ class Graph:
             producer=f"{model.producer_name} {model.producer_version}".strip(),
             parameters=sum(walk.learned.values()),
             _data=data,
-            _skeleton=skeleton,
+            _skeleton=model,
             _widened=frozenset(name for name, value in walk.types.items() if needs_widening(value)),
         )
 

@@ -26,8 +26,8 @@ _TENSOR_DATA = (
 )
 
 
-def read_model(data: bytes) -> onnx.ModelProto:
-    """Parse a model file.
+def read_skeleton(data: bytes) -> onnx.ModelProto:
+    """Parse a model file, leaving out the data (not the sizes) of every large initializer.
 
     Raises:
         ModelLoadError: It is empty, not ONNX, cut short, or keeps its weights in other files.
@@ -47,18 +47,17 @@ def read_model(data: bytes) -> onnx.ModelProto:
                 f'the weight "{tensor.name}" is in another file, which the server does not read; '
                 "save the model as one file (onnx.load, then onnx.save)"
             )
-    return model
-
-
-def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a model, leaving out the data (not the sizes) of every tensor too large to describe a shape."""
-    skeleton = onnx.ModelProto()
-    skeleton.CopyFrom(model)
-    for tensor in skeleton.graph.initializer:
-        if element_count(tensor) > _LARGEST_SHAPE_DATA:
+    for tensor in model.graph.initializer:
+        if is_described_only(tensor):
             for field in _TENSOR_DATA:
                 tensor.ClearField(field)
-    return skeleton
+    # A message keeps the memory of what was cleared, so this is a new one.
+    return onnx.load_model_from_string(model.SerializeToString())
+
+
+def is_described_only(tensor: onnx.TensorProto) -> bool:
+    """Tell whether `read_skeleton` leaves out this tensor's data: it is too large to describe a shape."""
+    return element_count(tensor) > _LARGEST_SHAPE_DATA
 
 
 def read_constants(data: bytes, names: Collection[str]) -> dict[str, Array]:
