@@ -24,6 +24,7 @@ from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
+from service.errors import StartupError
 from service.images import ImageLimits
 from service.model import Model
 from service.repository import Repository
@@ -82,27 +83,36 @@ async def _listening(
     settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
 ) -> AsyncIterator[str]:
     """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
-    if not takes_native(settings.transport):
-        address = bind(server, settings.grpc_address)
-        await server.start()
-        try:
+    try:
+        if takes_native(settings.transport):
+            async with _native_front(settings, dispatcher, server) as address:
+                yield address
+        else:
+            address = bind(server, settings.grpc_address)
+            await server.start()
             yield address
-        finally:
-            await server.stop(settings.grace_s)
-        return
+    finally:
+        await server.stop(settings.grace_s)
+
+
+@asynccontextmanager
+async def _native_front(
+    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+) -> AsyncIterator[str]:
+    """Put the native transport in front of a grpcio server that listens on a Unix socket."""
     from service.transport.native import NativeTransport  # optional
 
     with TemporaryDirectory(prefix="featurelens-") as folder:
         fallback = f"{folder}/grpcio.sock"
         bind(server, f"unix:{fallback}")
         await server.start()
-        native = NativeTransport(settings.grpc_address, fallback, dispatcher, _transport_limits(settings))
+        front = NativeTransport(settings.grpc_address, fallback, dispatcher, _transport_limits(settings))
         try:
-            yield native.address
+            yield front.address
         finally:
-            await asyncio.gather(
-                asyncio.to_thread(native.stop, settings.grace_s), server.stop(settings.grace_s)
-            )
+            drained = asyncio.to_thread(front.drain, settings.grace_s)
+            await asyncio.gather(drained, server.stop(settings.grace_s))
+            await asyncio.to_thread(front.close)
 
 
 def takes_native(transport: str) -> bool:

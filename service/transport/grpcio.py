@@ -16,6 +16,7 @@ from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
+
 def build_server(dispatcher: Dispatcher, limits: TransportLimits) -> grpc.aio.Server:
     """Make a server of every method of the dispatcher; the caller binds an address and starts it."""
     server = grpc.aio.server(options=_channel_options(limits))

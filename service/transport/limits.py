@@ -23,7 +23,7 @@ class TransportLimits:
     max_deadline_s: float
     max_stream_in_flight: int
     max_concurrent_streams: int = 256
-    """Of one connection. Bounds what a connection can make the server work on; a flood of resets stays cheap."""
+    """Of one connection: bounds what it can make the server work on, so a flood of resets stays cheap."""
     keepalive_time_s: int = 60
     """How long a connection may be silent before it is asked whether its peer is still there."""
     keepalive_timeout_s: int = 20

@@ -1,7 +1,7 @@
-"""The fast transport: gRPC's HTTP/2 in Rust (pygrpc-native) for unary calls, and grpcio behind it for the rest.
+"""The fast transport: gRPC in Rust (pygrpc-native) for unary calls, and grpcio behind it for the rest.
 
-The front hands over every call that is waiting in one trip, so a burst becomes a batch without a timer. It knows
-no TLS, and no limit on the size of a message: that one is kept here.
+The front hands over every call that is waiting in one trip, so a burst becomes a batch without a timer. It
+knows no TLS, and no limit on the size of a message: that one is kept here.
 """
 
 from __future__ import annotations
@@ -45,11 +45,14 @@ class NativeTransport:
         self._thread = Thread(target=self._receive, name="native", daemon=True)
         self._thread.start()
 
-    def stop(self, grace_s: float) -> None:
-        """Refuse new calls, wait for those in flight, close every connection."""
+    def drain(self, grace_s: float) -> None:
+        """Refuse new calls and wait for those in flight."""
         with self._changed:
             self._draining = True
             self._changed.wait_for(lambda: not self._calls, grace_s)
+
+    def close(self) -> None:
+        """Close every connection; calls in flight end UNAVAILABLE."""
         self._front.close()
         self._thread.join()
 
@@ -95,9 +98,7 @@ class NativeTransport:
         remaining_s: float | None,
     ) -> None:
         name, handler = self._methods[method_id]
-        call = _NativeCall(
-            name, self._limits.deadline(remaining_s), request_id_in(metadata), self, call_id
-        )
+        call = _NativeCall(name, self._limits.deadline(remaining_s), request_id_in(metadata), self, call_id)
         with self._changed:
             self._calls[call_id] = call
         if self._draining:
