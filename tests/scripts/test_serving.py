@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_runs_a_command_beside_a_server_and_returns_its_status(status: int) -> None:
-    program = f"import featurelens, os; featurelens.Client(os.environ['FEATURELENS_SERVER']).models(); exit({status})"
+    call = "import featurelens, os; featurelens.Client(os.environ['FEATURELENS_SERVER']).models()"
 
     completed = subprocess.run(
         [sys.executable, "-m", "scripts.serving", sys.executable, "-c", f"{call}; exit({status})"],
