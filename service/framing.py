@@ -19,6 +19,8 @@ FINE_SIDE = 160
 """... and of the part around it in which it is looked at closely."""
 MARGIN = 0.35
 """What of the paper around the ink is looked at closely, as a part of the ink's longer side."""
+FRINGE_LEVEL = 0.1
+"""Contrast above which a pixel at a stroke's edge belongs to the box of a digit that already is framed."""
 SUPERSAMPLING = 4
 STROKE_WIDTHS = (1.8, 4.0)
 """Widths of pen strokes that MNIST has, in pixels of its 28x28."""
@@ -43,9 +45,9 @@ def frame_ink(picture: NDArray[np.uint8], height: int, width: int, box: int) -> 
     return _framed(ink, height, width, box)
 
 
-def _bounds(ink: Floats) -> tuple[int, int, int, int]:
+def _bounds(ink: Floats, level: float = INK_LEVEL) -> tuple[int, int, int, int]:
     """Return top, bottom, left, right (ends excluded) of the ink, of which there is some."""
-    mask = ink > INK_LEVEL
+    mask = ink > level
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
@@ -77,16 +79,12 @@ def is_framed(contrast: Floats, height: int, width: int, box: int) -> bool:
     padding = height - (box + 8)
     if contrast.shape not in ((height, width), (height - padding, width - padding)):
         return False
-    rows, columns = (np.flatnonzero(contrast.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
+    if not (contrast > INK_LEVEL).any():
         return False
-    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    top, bottom, left, right = _bounds(contrast, FRINGE_LEVEL)
     y, x = _center_of_mass(contrast)
-    return bool(
-        box - 2 <= longer <= box
-        and abs(y - contrast.shape[0] / 2) < 1.5
-        and abs(x - contrast.shape[1] / 2) < 1.5
-    )
+    off_center = max(abs(y - contrast.shape[0] / 2), abs(x - contrast.shape[1] / 2))
+    return box - 2 <= max(bottom - top, right - left) <= box + 1 and off_center < 1.5
 
 
 def _padded(values: Floats, height: int, width: int) -> Floats:

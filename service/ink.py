@@ -28,7 +28,7 @@ FLAT_LEVELS = 3.0
 SCENERY_PART = 0.35
 """What runs along more of a side of the picture than this is no character."""
 BAND_PART = 0.9
-"""A line of pixels covered to this part is no stroke, if all lines between it and the picture's side are, too."""
+"""A line of pixels covered to this part is no stroke, if so are all from it to the picture's side."""
 SMALLEST_PART = 0.05
 """What is smaller than this part of the picture is no character but a speck, if anything else can be one."""
 MAIN_PART = 0.12
@@ -123,14 +123,16 @@ def _ink_level(signed: Floats, noise: float) -> float:
 
 def main_ink(contrast: Floats) -> Floats:
     """Keep the character: the stroke with most ink and its like; no specks, no paper's edge."""
-    mask = without_scenery(contrast > INK_LEVEL)
+    everything = contrast > INK_LEVEL
+    mask = without_scenery(everything)
     if not mask.any():
         return np.zeros_like(contrast)
     labels = components(_dilated(mask, max(1, max(mask.shape) // 80)))
     ink = np.bincount(labels.ravel(), weights=(contrast * mask).ravel())
     keep = ink >= MAIN_PART * ink.max()
     keep[0] = False
-    return np.where(keep[labels] & _dilated(mask, 1), contrast, 0).astype(np.float32)
+    with_fringe = _dilated(mask, 1) & (mask | ~everything)
+    return np.where(keep[labels] & with_fringe, contrast, 0).astype(np.float32)
 
 
 def without_scenery(mask: Mask) -> Mask:

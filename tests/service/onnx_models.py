@@ -89,7 +89,9 @@ def lenet(seed: int = 0) -> onnx.ModelProto:
         node("Gemm", "relu4 w5 b5", "logits", transB=1),
         node("Softmax", "logits", "probabilities"),
     ]
-    table = [{"name": n, "op": "", "module": f"net.{n}"} for n in ("conv1", "relu1", "fc1")]
+    auxiliary = ("centered", "normalized", "flat")
+    computed = [node.output[0] for node in nodes]
+    table = [{"name": n, "op": "", "module": f"net.{n}"} for n in computed if n not in auxiliary]
     return model(
         nodes,
         [value("image", ["batch", 1, 32, 32])],

@@ -72,12 +72,21 @@ def test_lenet_s_layers_in_graph_order() -> None:
     assert [*layers][:3] == ["centered", "normalized", "conv1"]
 
 
+def test_layers_that_the_file_does_not_list_are_auxiliary() -> None:
+    layers = parsed(lenet()).layers
+    assert [name for name, layer in layers.items() if layer.auxiliary] == ["centered", "normalized", "flat"]
+    untold = lenet()
+    del untold.metadata_props[:]
+    assert not any(layer.auxiliary for layer in parsed(untold).layers.values())
+
+
 def test_a_layer_in_full() -> None:
     layers = parsed(lenet()).layers
     conv1 = Layer(
         name="conv1",
         op_type="Conv",
         module="net.conv1",
+        auxiliary=False,
         inputs=("normalized",),
         spec=TensorSpec("conv1", FLOAT, (None, 6, 28, 28)),
         kernel_shape=(5, 5),
@@ -94,7 +103,7 @@ def test_a_layer_in_full() -> None:
     assert layers["conv2"] == replace(
         conv1,
         name="conv2",
-        module="",
+        module="net.conv2",
         inputs=("pool1",),
         spec=TensorSpec("conv2", FLOAT, (None, 16, 10, 10)),
         parameters=2416,
