@@ -58,8 +58,8 @@ clean: ## Delete .venv and everything else that can be made again
 
 # Stamps: newer than the requirements they were installed from.
 .venv/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featurelens needs Python 3.11 or newer, and \
-	    $(PYTHON) is %d.%d: name another one, make PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Python %d.%d is too old, featurelens needs 3.11: make PYTHON=python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	touch $@
 
