@@ -187,3 +187,27 @@ def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(
         assert isinstance(info.value, grpc.Call)
         assert info.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "send a tensor" in (info.value.details() or "")
+
+
+def test_layers_of_strings_are_left_out_of_all_and_refused_by_name(tmp_path: Path, serving: Serving) -> None:
+    """A classifier that also looks its class's name up, in the graph."""
+    model = tiny_classifier()
+    model.graph.node.extend(
+        [
+            helper.make_node("ArgMax", ["scores"], ["class"], axis=1, keepdims=0),
+            helper.make_node("Gather", ["names", "class"], ["name"]),
+        ]
+    )
+    names = helper.make_tensor("names", TensorProto.STRING, [3], [b"cat", b"dog", b"eel"])
+    model.graph.initializer.append(names)
+    add_model(tmp_path, "tiny", model)
+    tensor = pack(np.array([[0.0, 1.0]], np.float32))
+    with serving(model_repository=tmp_path) as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        every = stub.Classify(pb.ClassifyRequest(tensor=tensor, layers=["*"]))
+        with pytest.raises(grpc.RpcError) as info:
+            stub.Classify(pb.ClassifyRequest(tensor=tensor, layers=["name"]))
+    assert [layer.name for layer in every.feature_maps] == ["scores", "class"]
+    assert isinstance(info.value, grpc.Call)
+    assert info.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert 'layer "name" holds strings' in (info.value.details() or "")
