@@ -109,7 +109,7 @@ def _framed(ink: Floats, height: int, width: int, box: int) -> Floats:
     large = _window(ink, y, x, height * scale, width * scale, (height * SUPERSAMPLING, width * SUPERSAMPLING))
     large = _stroke_normalized(large)
     framed = np.asarray(Image.fromarray(large).reduce(SUPERSAMPLING))
-    return np.clip(framed, 0, 1)
+    return np.asarray(np.clip(framed, 0, 1))
 
 
 def _window(ink: Floats, y: float, x: float, height: float, width: float, size: tuple[int, int]) -> Floats:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from service.device import RUNTIME_ERRORS, Execution, create_session
 from service.errors import (
@@ -28,7 +29,7 @@ from service.errors import (
 from service.graph import Array, Graph, Shape, TensorSpec
 from service.taps import TapCounts, TapSessions
 
-log = structlog.get_logger(__name__)
+log: FilteringBoundLogger = structlog.get_logger()
 
 InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
 

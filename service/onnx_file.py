@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import onnx
 import structlog
 from google.protobuf.message import DecodeError
+from structlog.typing import FilteringBoundLogger
 
 from service.errors import ModelLoadError
 from service.tensors import Array, array_of
 
-log = structlog.get_logger(__name__)
+log: FilteringBoundLogger = structlog.get_logger()
 
 # Shape inference reads the values of small tensors (shapes, axes, pads); of larger ones only the sizes.
 _LARGEST_SHAPE_DATA = 1024

@@ -14,11 +14,12 @@ from threading import Condition, Lock, Thread
 
 import numpy as np
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from service.errors import DrainingError, InternalError, OverloadedError, ServiceError
 from service.model import Model
 
-_log = structlog.stdlib.get_logger(__name__)
+_log: FilteringBoundLogger = structlog.get_logger()
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
+from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.classify import ClassifyMethod, RequestLimits, stream_error
@@ -33,7 +34,7 @@ from service.settings import MiB, Settings
 from service.transport.grpcio import bind, build_server
 from service.transport.limits import TransportLimits
 
-_log = structlog.stdlib.get_logger(__name__)
+_log: FilteringBoundLogger = structlog.get_logger()
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 _HEALTH_NAMES = ("", CLASSIFIER)

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from service.errors import StartupError
+from service.logs import LogFormat, LogLevel
 
 ENV_PREFIX = "FEATURELENS_"
 # Read by the command and by the tests; they are no settings of the server.
@@ -114,10 +115,10 @@ class Settings(BaseSettings):
     reflection: bool = True
     """Offer gRPC server reflection."""
 
-    log_format: Literal["auto", "console", "json"] = "auto"
+    log_format: LogFormat = "auto"
     """How log lines look. auto: readable on a terminal, JSON elsewhere."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+    log_level: LogLevel = "info"
     """Least severe log lines that are written. One line a call is info."""
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.serving import serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_to_stderr() -> None:
+    """Keep the lines of servers in this process out of the standard output of commands in it."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from threading import Lock
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from service.api.status import status_of
 from service.errors import CancelledError, DeadlineExceededError, InternalError, ServiceError
 
-_log = structlog.stdlib.get_logger("featurelens.access")
+_log: FilteringBoundLogger = structlog.get_logger()
 
 
 class Call(ABC):

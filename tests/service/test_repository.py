@@ -198,7 +198,7 @@ def test_layers_of_strings_are_left_out_of_all_and_refused_by_name(tmp_path: Pat
             helper.make_node("Gather", ["names", "class"], ["name"]),
         ]
     )
-    names = helper.make_tensor("names", TensorProto.STRING, [3], [b"cat", b"dog", b"eel"])
+    names = numpy_helper.from_array(np.array(["cat", "dog", "eel"], np.object_), "names")
     model.graph.initializer.append(names)
     add_model(tmp_path, "tiny", model)
     tensor = pack(np.array([[0.0, 1.0]], np.float32))
