@@ -15,6 +15,10 @@ Mask = NDArray[np.bool_]
 
 INK_LEVEL = 0.4
 """Contrast from which a pixel is ink."""
+BETTER_FIT = 0.6
+"""How much better the local median must fit than a smooth surface does, to be the background."""
+MEDIAN_SIDE, MEDIAN_WINDOW = 32, ImageFilter.MedianFilter(15)
+"""Pixels on a side of the picture that the local median is taken in, and the window it is taken over."""
 NOISE_SIGMAS = 4.0
 """Contrast that the background may have, in standard deviations of its noise."""
 FAINTEST_LEVELS = 12.0
@@ -52,12 +56,29 @@ def ink_contrast(picture: NDArray[np.uint8]) -> Floats:
 
 
 def background(picture: NDArray[np.uint8]) -> Floats:
-    """Return the background, [H, W, C] or [C]: one color if the rim has one, else a smooth surface."""
+    """Return the background, [H, W, C] or [C]: one color if the rim has one, else a surface that fits."""
     rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(np.float32)
     color = np.median(rim, axis=0)
     if (np.abs(rim - color).max(axis=1) <= FLAT_LEVELS).mean() > 0.9:
         return np.asarray(color, dtype=np.float32)
-    return _smooth_surface(picture)
+    smooth = _smooth_surface(picture)
+    misfit = _misfit(picture, smooth)
+    if misfit <= FLAT_LEVELS:
+        return smooth
+    local = _local_median(picture)
+    return local if _misfit(picture, local) < BETTER_FIT * misfit else smooth
+
+
+def _misfit(picture: NDArray[np.uint8], surface: Floats) -> float:
+    return float(np.median(np.abs(picture[::2, ::2] - surface[::2, ::2])))
+
+
+def _local_median(picture: NDArray[np.uint8]) -> Floats:
+    """Return the median around each pixel: it follows the edge of a shadow, but swallows thick strokes."""
+    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    small = image.resize((MEDIAN_SIDE, MEDIAN_SIDE), Image.Resampling.BOX).filter(MEDIAN_WINDOW)
+    surface = np.asarray(small.resize(image.size, Image.Resampling.BILINEAR), dtype=np.float32)
+    return surface.reshape(picture.shape)
 
 
 def _smooth_surface(picture: NDArray[np.uint8]) -> Floats:

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import grpc
 import structlog
@@ -22,12 +24,14 @@ from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
+from service.errors import StartupError
 from service.images import ImageLimits
 from service.model import Model
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
-from service.transport.grpcio import TransportLimits, bind, build_server
+from service.transport.grpcio import bind, build_server
+from service.transport.limits import TransportLimits
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -56,22 +60,71 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     repository = load_repository(settings)
     scheduler = Scheduler(settings.max_batch_size, settings.max_queue_size)
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
-        server = build_server(
-            _dispatcher(settings, repository, scheduler, workers), _transport_limits(settings)
-        )
+        dispatcher = _dispatcher(settings, repository, scheduler, workers)
+        server = build_server(dispatcher, _transport_limits(settings))
         health_servicer = _add_health(server)
         if settings.reflection:
             names = (CLASSIFIER, HEALTH, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
-        address = bind(server, settings.grpc_address)
+        async with _listening(settings, dispatcher, server) as address:
+            for name in _HEALTH_NAMES:
+                await health_servicer.set(name, _SERVING)
+            try:
+                yield RunningServer(address, repository.ready_names())
+            finally:
+                await health_servicer.enter_graceful_shutdown()
+                _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
+                await asyncio.sleep(settings.drain_s)
+        await asyncio.to_thread(scheduler.close)
+
+
+@asynccontextmanager
+async def _listening(
+    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+) -> AsyncIterator[str]:
+    """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
+    try:
+        if takes_native(settings.transport):
+            async with _native_front(settings, dispatcher, server) as address:
+                yield address
+        else:
+            address = bind(server, settings.grpc_address)
+            await server.start()
+            yield address
+    finally:
+        await server.stop(settings.grace_s)
+
+
+@asynccontextmanager
+async def _native_front(
+    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+) -> AsyncIterator[str]:
+    """Put the native transport in front of a grpcio server that listens on a Unix socket."""
+    from service.transport.native import NativeTransport  # optional
+
+    with TemporaryDirectory(prefix="featurelens-") as folder:
+        fallback = f"{folder}/grpcio.sock"
+        bind(server, f"unix:{fallback}")
         await server.start()
-        for name in _HEALTH_NAMES:
-            await health_servicer.set(name, _SERVING)
+        front = NativeTransport(settings.grpc_address, fallback, dispatcher, _transport_limits(settings))
         try:
-            yield RunningServer(address, repository.ready_names())
+            yield front.address
         finally:
-            await _stop(server, health_servicer, settings)
-            await asyncio.to_thread(scheduler.close)
+            drained = asyncio.to_thread(front.drain, settings.grace_s)
+            await asyncio.gather(drained, server.stop(settings.grace_s))
+            await asyncio.to_thread(front.close)
+
+
+def takes_native(transport: str) -> bool:
+    """Tell whether the native transport is to be used.
+
+    Raises:
+        StartupError: it is wanted and not installed.
+    """
+    installed = find_spec("pygrpc_native") is not None
+    if transport == "native" and not installed:
+        raise StartupError("transport native: it is not installed; pip install 'featurelens[server]'")
+    return installed and transport != "grpcio"
 
 
 def load_repository(settings: Settings) -> Repository:
@@ -148,10 +201,3 @@ def _add_health(server: grpc.aio.Server) -> health.HealthServicer:
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     return servicer
-
-
-async def _stop(server: grpc.aio.Server, servicer: health.HealthServicer, settings: Settings) -> None:
-    await servicer.enter_graceful_shutdown()
-    _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
-    await asyncio.sleep(settings.drain_s)
-    await server.stop(settings.grace_s)

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
 
+    transport: Literal["auto", "native", "grpcio"] = "auto"
+    """What carries the calls. native is several times faster; auto takes it where it is installed."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
 

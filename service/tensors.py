@@ -12,6 +12,8 @@ from onnx import TensorProto, numpy_helper
 Shape = tuple[int | None, ...]
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_ELEMENT_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -68,7 +70,7 @@ def array_of(tensor: TensorProto) -> Array:
 
 
 def _numpy_type(element: int) -> np.dtype[Any] | None:
-    return None if element == TensorProto.UNDEFINED else onnx.helper.tensor_dtype_to_np_dtype(element)
+    return onnx.helper.tensor_dtype_to_np_dtype(element) if element in _ELEMENT_TYPES else None
 
 
 def _is_foreign(element: int) -> bool:

@@ -25,19 +25,29 @@ class Call(ABC):
 
     Attributes:
         method: full name, such as `/featurelens.v1.Classifier/Classify`.
-        request_id: the caller's, else one made here.
         deadline: on time.monotonic's clock, in seconds.
     """
 
     def __init__(self, method: str, deadline: float, request_id: str | None = None) -> None:
         self.method = method
         self.deadline = deadline
-        self.request_id = request_id or uuid.uuid4().hex
+        self._request_id = request_id
         self._facts: dict[str, object] = {}
         self._started_ns = time.perf_counter_ns()
         self._ended = False
         self._on_end: list[Callable[[], None]] = []
         self._lock = Lock()
+
+    @property
+    def request_id(self) -> str:
+        """The caller's id, else one that is made when somebody first asks."""
+        if self._request_id is None:
+            self._request_id = uuid.uuid4().hex
+        return self._request_id
+
+    @request_id.setter
+    def request_id(self, value: str) -> None:
+        self._request_id = value
 
     def note(self, **facts: object) -> None:
         """Add facts to the call's line in the access log."""
@@ -56,6 +66,17 @@ class Call(ABC):
         """End the call with an error."""
         if self._end(status_of(error).name, str(error)):
             self._send(self._with_request_id(error))
+
+    def time_out(self) -> None:
+        """End the call because its deadline passed."""
+        self.fail(DeadlineExceededError("the deadline passed before the answer was ready"))
+
+    def cancel(self) -> None:
+        """End the call because its client went away, or because the client's own deadline passed."""
+        if time.monotonic() >= self.deadline:
+            self.time_out()
+        else:
+            self.fail(CancelledError("the client cancelled the call"))
 
     def abandoned(self) -> ServiceError | None:
         """Tell why nobody waits for the answer any more, if so."""

@@ -19,6 +19,7 @@ from service.api.status import status_of
 from service.classifier import Classifier
 from service.errors import InvalidImageError, InvalidRequestError, LimitExceededError, ServiceError
 from service.images import ImageLimits, decode
+from service.model import Model
 from service.preprocess import prepare
 from service.repository import Repository, ServedModel
 from service.scheduler import Job, Result, Scheduler
@@ -89,7 +90,7 @@ class ClassifyMethod:
         call.note(model=served.name, version=served.version)
         if len(request.layers) > self._limits.max_layers:
             raise self._too_many_layers(len(request.layers))
-        layers = served.model.resolve_layers(request.layers)
+        layers = _sendable(served.model, request.layers)
         if len(layers) > self._limits.max_layers:
             raise self._too_many_layers(len(layers))
         return _Plan(
@@ -189,6 +190,15 @@ def _name(call: Call, request: pb.ClassifyRequest) -> None:
             f"the id has {len(request.id)} characters, the limit is {_MAX_ID_CHARACTERS}; shorten it"
         )
     call.request_id = request.id or call.request_id
+
+
+def _sendable(model: Model, names: Sequence[str]) -> tuple[str, ...]:
+    """Resolve layer names; strings, which a Tensor can't hold, are left out of "*" and refused by name."""
+    layers = model.resolve_layers(names)
+    strings = {name for name in layers if model.graph.layers[name].spec.dtype == np.object_}
+    if asked := strings.intersection(names):
+        raise InvalidRequestError(f'layer "{min(asked)}" holds strings, which can\'t be returned here')
+    return tuple(name for name in layers if name not in strings)
 
 
 def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:

@@ -19,8 +19,8 @@ def value(name: str, dims: Dims | None, element: int = TensorProto.FLOAT) -> Val
 
 
 def node(op_type: str, inputs: str, outputs: str, **attributes: Any) -> NodeProto:  # noqa: ANN401 - as make_node
-    """Make a node; tensor names are separated by blanks."""
-    return helper.make_node(op_type, inputs.split(), outputs.split(), **attributes)
+    """Make a node; tensor names are separated by blanks, two of which leave an input out."""
+    return helper.make_node(op_type, inputs.split(" ") if inputs else [], outputs.split(), **attributes)
 
 
 def model(

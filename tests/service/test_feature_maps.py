@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,14 +19,20 @@ from service.model import Model
 from service.taps import TapCounts
 from tests.service.onnx_models import FOREIGN, lenet, through
 
-LENET = lenet()
-TENSORS = {name for node in LENET.graph.node for name in (*node.input, *node.output)}
-IMAGES = np.random.default_rng(0).random((3, 1, 32, 32), dtype=np.float32)
+SHIPPED = sorted((Path(__file__).parents[2] / "models").glob("lenet/*/model.onnx"))
+LENETS = {"random weights": lenet(), **{path.parent.name: onnx.load(path) for path in SHIPPED}}
+# As much ink as a digit has.
+IMAGES = np.random.default_rng(0).random((3, 1, 32, 32), dtype=np.float32) ** 8
+
+
+@pytest.fixture(scope="module", params=LENETS)
+def proto(request: pytest.FixtureRequest) -> onnx.ModelProto:
+    return LENETS[request.param]
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return Model(LENET.SerializeToString(), Execution())
+def model(proto: onnx.ModelProto) -> Model:
+    return Model(proto.SerializeToString(), Execution())
 
 
 def unoptimized(proto: onnx.ModelProto, feeds: dict[str, Array], names: Sequence[str]) -> dict[str, Array]:
@@ -42,12 +48,13 @@ def unoptimized(proto: onnx.ModelProto, feeds: dict[str, Array], names: Sequence
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["all together", "each alone"])
-def test_every_layer_of_lenet_is_what_the_unoptimized_graph_computes(together: bool) -> None:
-    loaded = Model(LENET.SerializeToString(), Execution())
-    names = loaded.resolve_layers(["*"])
-    expected = unoptimized(LENET, {"image": IMAGES}, names)
+def test_every_layer_of_lenet_is_what_the_unoptimized_graph_computes(
+    proto: onnx.ModelProto, model: Model, together: bool
+) -> None:
+    names = model.resolve_layers(["*"])
+    expected = unoptimized(proto, {"image": IMAGES}, names)
     for group in [names] if together else [[name] for name in names]:
-        maps = loaded.run({"image": IMAGES}, group)
+        maps = model.run({"image": IMAGES}, group)
         assert list(maps) == list(group)
         for name in group:
             np.testing.assert_allclose(maps[name], expected[name], rtol=0, atol=1e-5, err_msg=name)
@@ -76,12 +83,12 @@ def inputs_of(name: str) -> dict[str, Array]:
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_every_layer_of_foreign_models_is_what_the_unoptimized_graph_computes(name: str) -> None:
-    proto, feeds = FOREIGN[name](), inputs_of(name)
-    loaded = Model(proto.SerializeToString(), Execution())
+    foreign, feeds = FOREIGN[name](), inputs_of(name)
+    loaded = Model(foreign.SerializeToString(), Execution())
     loaded.check_inputs(feeds)
     layers = loaded.resolve_layers(["*"])
     maps = loaded.run(feeds, layers)
-    for layer, expected in unoptimized(proto, feeds, layers).items():
+    for layer, expected in unoptimized(foreign, feeds, layers).items():
         assert maps[layer].dtype == loaded.graph.layers[layer].spec.dtype
         if expected.dtype.kind == "f":
             np.testing.assert_allclose(maps[layer], expected, rtol=1e-5, atol=1e-5, err_msg=layer)
@@ -124,24 +131,31 @@ def test_layers_follow_from_each_other(model: Model) -> None:
     np.testing.assert_allclose(softmax, maps["probabilities"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [node.output[0] for node in LENET.graph.node])
-def test_probabilities_are_the_same_bits_with_and_without_a_layer(model: Model, layer: str) -> None:
+def test_probabilities_are_the_same_bits_with_and_without_layers(model: Model) -> None:
     alone = model.run({"image": IMAGES}, ["probabilities"])["probabilities"]
-    accompanied = model.run({"image": IMAGES}, ["probabilities", layer])["probabilities"]
-    np.testing.assert_array_equal(accompanied, alone)
+    names = model.resolve_layers(["*"])
+    for layers in (names, *([name] for name in names)):
+        accompanied = model.run({"image": IMAGES}, ["probabilities", *layers])["probabilities"]
+        np.testing.assert_array_equal(accompanied, alone, err_msg=str(layers))
 
 
-def nodes_of(path: Path) -> list[bytes]:
-    """List the nodes, with the names that ONNX Runtime gave numbered by appearance: its own numbers vary."""
+def nodes_of(path: Path, known: Collection[str]) -> list[bytes]:
+    """List the nodes, with names that ONNX Runtime made up numbered by appearance: its own numbers vary."""
     numbers: dict[str, str] = {}
     nodes = onnx.load(path).graph.node
     for node in nodes:
         node.ClearField("name")
         for names in (node.input, node.output):
             names[:] = [
-                name if name in TENSORS else numbers.setdefault(name, f"#{len(numbers)}") for name in names
+                name if name in known else numbers.setdefault(name, f"#{len(numbers)}") for name in names
             ]
     return [node.SerializeToString(deterministic=True) for node in nodes]
+
+
+def names_of(data: bytes) -> set[str]:
+    return {
+        name for node in onnx.load_model_from_string(data).graph.node for name in (*node.input, *node.output)
+    }
 
 
 class SessionDumps:
@@ -154,7 +168,7 @@ class SessionDumps:
     def __call__(self, data: bytes, execution: Execution) -> ort.InferenceSession:
         path = self.folder / f"{len(self.graphs)}.onnx"
         session = create_session(data, execution, str(path))
-        self.graphs.append(nodes_of(path))
+        self.graphs.append(nodes_of(path, names_of(data)))
         return session
 
 
@@ -171,13 +185,13 @@ def pristine(data: bytes, folder: Path) -> list[bytes]:
     options.optimized_model_filepath = str(folder / "pristine.onnx")
     options.log_severity_level = 4  # it warns that the file is for this machine only
     ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return nodes_of(folder / "pristine.onnx")
+    return nodes_of(folder / "pristine.onnx", names_of(data))
 
 
 def test_the_base_session_is_optimized_as_if_there_were_no_layers_to_ask_for(
-    dumps: SessionDumps, tmp_path: Path
+    proto: onnx.ModelProto, dumps: SessionDumps, tmp_path: Path
 ) -> None:
-    data = LENET.SerializeToString()
+    data = proto.SerializeToString()
     expected = pristine(data, tmp_path)
 
     asked = Model(data, Execution())
@@ -192,8 +206,10 @@ def test_the_base_session_is_optimized_as_if_there_were_no_layers_to_ask_for(
     assert asked._base is base
 
 
-def test_requests_without_layers_run_the_base_session_alone(dumps: SessionDumps) -> None:
-    loaded = Model(LENET.SerializeToString(), Execution())
+def test_requests_without_layers_run_the_base_session_alone(
+    proto: onnx.ModelProto, dumps: SessionDumps
+) -> None:
+    loaded = Model(proto.SerializeToString(), Execution())
     loaded.warm_up()
     loaded.run({"image": IMAGES}, ["probabilities"])
     loaded.run({"image": IMAGES}, loaded.resolve_layers(["probabilities"]))

@@ -160,7 +160,6 @@ def test_weights_that_are_constant_nodes_or_take_another_form_first_are_counted_
         node("MatMul", "sum kernel", "back"),
         node("Mul", "back half", "y"),
     ]
-    nodes[0].ClearField("input")
     constants = {"bias": np.zeros(3, np.float32), "half": np.array(0.5, np.float32)}
     graph = parsed(model(nodes, [value("x", ["n", 4])], [value("y", ["n", 4])], constants))
     assert parameters(graph) == {"product": 12, "sum": 3, "back": 12}
@@ -182,7 +181,6 @@ def test_measured_statistics_are_not_learned() -> None:
 def test_bfloat16_weights_come_as_float32() -> None:
     kernel = helper.make_tensor("w", TensorProto.BFLOAT16, [2, 2], [1.0, 2.0, 3.0, 4.0])
     nodes = [node("Constant", "", "w", value=kernel), node("MatMul", "x w", "y")]
-    nodes[0].ClearField("input")
     x, y = (value(name, ["n", 2], TensorProto.BFLOAT16) for name in ("x", "y"))
     narrow = model(
         [node("Cast", "f", "x", to=TensorProto.BFLOAT16), *nodes], [value("f", ["n", 2])], [y], value_info=[x]
@@ -253,6 +251,22 @@ def test_shapes_for_inputs_of_a_size() -> None:
     assert (shapes["conv"], shapes["halves_of_it"], shapes["y"]) == ((2, 3, 6, 8), (2, 144), ())
 
 
+def test_embeddings_and_tokens_behind_weights_are_learned_and_constants_in_front_are_not() -> None:
+    nodes = [
+        node("Sub", "image mean", "centered"),
+        node("Conv", "centered w", "patches", strides=[4, 4]),
+        node("Reshape", "patches rows", "tokens"),
+        node("Shape", "tokens", "shape"),
+        node("Expand", "token shape", "expanded"),
+        node("Concat", "expanded tokens", "joined", axis=2),
+        node("Add", "joined positions", "y"),
+    ]
+    weights = random_weights(w=(8, 3, 4, 4), token=(1, 8, 1), positions=(1, 8, 5), mean=(1, 3, 1, 1))
+    weights["rows"] = np.array([-1, 8, 4], np.int64)
+    graph = parsed(model(nodes, [value("image", ["n", 3, 8, 8])], [value("y", None)], weights))
+    assert parameters(graph) == {"patches": 384, "expanded": 8, "y": 40}
+
+
 def test_residual_parameters() -> None:
     assert parsed(residual()).parameters == 108 + 144 + 12 + 144 + 40 + 10
 
@@ -312,3 +326,17 @@ def test_bad_files_are_refused_with_the_reason(data: bytes, reason: str) -> None
     with pytest.raises(ModelLoadError) as error:
         Graph.parse(data)
     assert str(error.value) == reason
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Conv", "x", "y")],
+        [node("MaxPool", "x", "y", kernel_shape=3.0)],
+        [node("Transpose", "x", "y", perm=[7])],
+    ],
+    ids=["no kernel", "kernel of a wrong type", "axis out of range"],
+)
+def test_malformed_nodes_are_refused(nodes: list[onnx.NodeProto]) -> None:
+    with pytest.raises(ModelLoadError, match="a node of the graph is malformed"):
+        parsed(model(nodes, [value("x", ["n", 1, 4, 4])], [value("y", None)]))

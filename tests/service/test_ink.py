@@ -70,6 +70,16 @@ def test_shadow_is_no_ink() -> None:
     assert contrast[ink].min() > 0.4
 
 
+def test_the_edge_of_a_dark_shadow_across_a_stroke_is_no_ink() -> None:
+    y, x = np.mgrid[0:240, 0:240]
+    shadow = 1 - 0.65 / (1 + np.exp((180 - y - 0.6 * x) / 8))
+    paper = np.tile(np.array((250.0, 250, 245)), (240, 240, 1)) * shadow[..., None]
+    contrast = ink_contrast(stroke_on(paper, (10, 10, 10)))
+    stroke = stroke_on(np.zeros((240, 240, 3)), (1, 1, 1))[..., 0] == 1
+    assert contrast[~stroke].max() < 0.25
+    assert contrast[stroke].min() > 0.25
+
+
 @pytest.mark.parametrize("sigma", [0, 1, 4, 9])
 def test_blank_paper_has_no_ink(sigma: float) -> None:
     noise = np.random.default_rng(SEED).normal(0, sigma, (120, 100, 3))
