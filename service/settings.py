@@ -19,7 +19,7 @@ from service.logs import LogFormat, LogLevel
 
 ENV_PREFIX = "FEATURELENS_"
 # Read by the command and by the tests; they are no settings of the server.
-_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_DATA_DIR"})
+_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_CACHE_DIR"})
 
 MiB = 1024 * 1024
 
