@@ -27,6 +27,7 @@ from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
 from service.images import ImageLimits
+from service.lane import LaneLimits
 from service.model import Model
 from service.repository import Repository
 from service.scheduler import Scheduler
@@ -59,7 +60,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         StartupError: the settings can't be put into practice; says which and why.
     """
     repository = load_repository(settings)
-    scheduler = Scheduler(settings.max_batch_size, settings.max_queue_size)
+    scheduler = Scheduler(_lane_limits(settings))
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
         dispatcher = _dispatcher(settings, repository, scheduler, workers)
         server = build_server(dispatcher, _transport_limits(settings))
@@ -184,6 +185,15 @@ def _request_limits(settings: Settings) -> RequestLimits:
         max_response_bytes=settings.max_response_bytes,
         refuse_non_finite=settings.refuse_non_finite,
         images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
+    )
+
+
+def _lane_limits(settings: Settings) -> LaneLimits:
+    return LaneLimits(
+        max_batch_size=settings.max_batch_size,
+        max_queue_size=settings.max_queue_size,
+        max_queue_delay_us=settings.max_queue_delay_us,
+        instances=settings.instances,
     )
 
 

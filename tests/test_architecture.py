@@ -33,7 +33,7 @@ LAYERS = (
     {"images", "ink", "framing", "preprocess"},
     {"model", "taps"},
     {"repository", "model_config", "classifier"},
-    {"scheduler"},
+    {"scheduler", "lane", "job"},
     {"api"},
     {"transport"},
     {"server"},

@@ -19,10 +19,11 @@ from service.api.status import status_of
 from service.classifier import Classifier
 from service.errors import InvalidImageError, InvalidRequestError, LimitExceededError, ServiceError
 from service.images import ImageLimits, decode
+from service.job import Job, Result
 from service.model import Model
 from service.preprocess import prepare
 from service.repository import Repository, ServedModel
-from service.scheduler import Job, Result, Scheduler
+from service.scheduler import Scheduler
 
 Encode = Callable[[pb.ClassifyResponse], bytes]
 
