@@ -18,7 +18,7 @@ import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.device import RUNTIME_ERRORS, Execution, create_session
+from service.device import RUNTIME_ERRORS, Execution, create_session, reason_of, value_of
 from service.errors import (
     ExecutionError,
     InvalidRequestError,
@@ -28,6 +28,7 @@ from service.errors import (
 )
 from service.graph import Array, Graph, Shape, TensorSpec
 from service.taps import TapCounts, TapSessions
+from service.tensors import value_range
 
 log: FilteringBoundLogger = structlog.get_logger()
 
@@ -46,7 +47,8 @@ class Model:
     """A model that is ready to run.
 
     A run that asks for declared outputs alone uses the base session, built from the file as it is; layers
-    come from tap sessions, built when first asked for.
+    come from tap sessions, built when first asked for. Elements of types that numpy lacks (bfloat16, float8,
+    int4) come and go as wider ones, which the inputs and outputs tell.
 
     Attributes:
         graph: What the file says of itself.
@@ -57,14 +59,16 @@ class Model:
     def __init__(self, data: bytes, execution: Execution, tap_capacity: int = 4) -> None:
         self.graph = graph = Graph.parse(data)
         self.digest = hashlib.sha256(data).hexdigest()
-        self._base = create_session(data, execution)
+        self._base = create_session(graph.with_outputs(()), execution)
         self.provider: str = self._base.get_providers()[0]
 
         def tap(layers: frozenset[str]) -> ort.InferenceSession:
             return create_session(graph.with_outputs(sorted(layers)), execution)
 
-        self._plain = graph.plain_outputs
-        self._taps = TapSessions(tap, graph.fetchable - self._plain, capacity=tap_capacity)
+        self._declared = frozenset(spec.name for spec in graph.outputs)
+        self._taps = TapSessions(tap, graph.fetchable - self._declared, capacity=tap_capacity)
+        self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
+        self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
         self._batched = _batched(graph)
 
@@ -87,7 +91,7 @@ class Model:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs that a run takes, all of them required."""
+        """The inputs that a run has to be given."""
         return self.graph.inputs
 
     @property
@@ -130,11 +134,13 @@ class Model:
         Raises:
             InvalidRequestError: A name, type, rank or size is not what the model takes.
         """
-        expected = {spec.name: spec for spec in self.inputs}
-        if feeds.keys() != expected.keys():
-            raise InvalidRequestError(f"got the inputs {_listed(feeds)}; expected {_listed(expected)}")
+        known = self._known_inputs
+        if not self._required <= feeds.keys() <= known.keys():
+            raise InvalidRequestError(f"got the inputs {_listed(feeds)}; expected {self._expected()}")
         for name, array in feeds.items():
-            _check_input(array, expected[name])
+            _check_input(array, known[name])
+            if name in self.graph.foreign:
+                _check_range(name, array, self.graph.foreign[name])
             if finite and array.dtype.kind in "fc" and not np.isfinite(array).all():
                 raise InvalidRequestError(
                     f'the input "{name}" has NaN or infinite values; expected finite numbers'
@@ -153,7 +159,7 @@ class Model:
         """Run the model and return the named declared outputs and layers.
 
         Args:
-            feeds: One array per input, as `check_inputs` wants them.
+            feeds: Arrays by the names of the inputs, as `check_inputs` wants them.
             outputs: What to return; at least one name.
 
         Raises:
@@ -162,28 +168,50 @@ class Model:
         """
         names = tuple(dict.fromkeys(outputs))
         if not names:
-            raise InvalidRequestError("no output was asked for; expected at least one")
+            offered = dict.fromkeys([*(spec.name for spec in self.outputs), *self.graph.layers])
+            raise InvalidRequestError(f"no output was asked for; expected at least one of {_listed(offered)}")
         wanted = frozenset(names)
         for name in wanted - self.graph.fetchable:
             raise UnknownLayerError(self._unknown(name))
         try:
-            session = self._base if wanted <= self._plain else self._taps.get(wanted - self._plain)
-            arrays = session.run([self.graph.fetch_name(name) for name in names], dict(feeds))
+            return dict(zip(names, self._run(feeds, names), strict=True))
         except RUN_ERRORS as error:
             log.exception("run failed", digest=self.digest, outputs=names)
             raise ExecutionError(_FAILED) from error
-        return dict(zip(names, arrays, strict=True))
+
+    def _run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> Sequence[Array]:
+        layers = frozenset(names) - self._declared
+        session = self._taps.get(layers) if layers else self._base
+        arrays: Sequence[Array] = session.run(
+            [self.graph.fetch_name(name) for name in names], self._values(feeds)
+        )
+        return arrays
+
+    def _values(self, feeds: Mapping[str, Array]) -> dict[str, Array | ort.OrtValue]:
+        foreign = self.graph.foreign
+        return {
+            name: value_of(array, foreign[name]) if name in foreign else array
+            for name, array in feeds.items()
+        }
 
     def warm_up(self) -> None:
         """Run the base session once on a batch of one, so that no request pays for what a first run costs.
 
-        Does nothing if an axis other than the batch can be of any size: none could be guessed.
+        Does nothing if an axis other than the batch can be of any size: none could be guessed. A model may
+        refuse the blank inputs, a division by zero say; that is no fault.
         """
         shapes = [spec.shape for spec in self.inputs]
-        if any(shape is None or None in shape[1:] for shape in shapes) or not self._plain:
+        if any(shape is None or None in shape[1:] for shape in shapes) or not self._declared:
             return
         feeds = {spec.name: _blank(spec) for spec in self.inputs}
-        self.run(feeds, sorted(self._plain))
+        try:
+            self._run(feeds, sorted(self._declared))
+        except RUN_ERRORS as error:
+            log.info("model not warmed up", digest=self.digest, reason=reason_of(error))
+
+    def _expected(self) -> str:
+        optional = [spec.name for spec in self.graph.optional_inputs]
+        return _listed(self._required) + (f" and perhaps {_listed(optional)}" if optional else "")
 
     def _unknown(self, name: str) -> str:
         shown = json.dumps(name[:_LONGEST_NAME], ensure_ascii=False)
@@ -235,12 +263,21 @@ def _check_input(array: Array, spec: TensorSpec) -> None:
     if spec.shape is None:
         return
     fits = len(array.shape) == len(spec.shape) and all(
-        size > 0 and size == (wanted or size) for size, wanted in zip(array.shape, spec.shape, strict=True)
+        wanted in (None, size) for size, wanted in zip(array.shape, spec.shape, strict=True)
     )
     if not fits:
         expected = ", ".join("any" if size is None else str(size) for size in spec.shape)
         raise InvalidRequestError(
             f'the input "{spec.name}" has shape {list(array.shape)}; expected [{expected}]'
+        )
+
+
+def _check_range(name: str, array: Array, element: int) -> None:
+    bounds = value_range(element)
+    if bounds and array.size and (array.min() < bounds[0] or array.max() > bounds[1]):
+        raise InvalidRequestError(
+            f'the input "{name}" has values from {array.min()} to {array.max()};'
+            f" expected {bounds[0]} to {bounds[1]}"
         )
 
 
