@@ -75,9 +75,15 @@ def unpack(tensor: Tensor) -> npt.NDArray[np.generic]:
     Raises:
         ValueError: shape, type and bytes don't agree; the message says what came and what was expected.
     """
-    dtype = dtype_of(tensor.data_type)
-    shape = tuple(tensor.shape)
-    data = tensor.data
+    return view(tensor.data, tuple(tensor.shape), dtype_of(tensor.data_type))
+
+
+def view(data: bytes, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+    """Return bytes in C order as a read-only array that shares them.
+
+    Raises:
+        ValueError: shape, type and bytes don't agree; the message says what came and what was expected.
+    """
     _check_shape(shape)
     expected = math.prod(shape) * dtype.itemsize  # Python ints: a hostile shape can't overflow them
     if len(data) != expected:

@@ -17,9 +17,10 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from protos.featurelens.v1 import classifier_pb2 as pb
-from service.api.classify import ClassifyMethod, RequestLimits, stream_error
+from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
+from service.api.limits import RequestLimits
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.images import ImageLimits
