@@ -84,8 +84,7 @@ def view(data: bytes, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> np
     Raises:
         ValueError: shape, type and bytes don't agree; the message says what came and what was expected.
     """
-    _check_shape(shape)
-    expected = math.prod(shape) * dtype.itemsize  # Python ints: a hostile shape can't overflow them
+    expected = element_count(shape) * dtype.itemsize
     if len(data) != expected:
         raise ValueError(
             f"data has {len(data)} bytes, expected {expected} for shape {list(shape)} of {dtype.name}"
@@ -95,10 +94,16 @@ def view(data: bytes, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> np
     return np.ndarray(shape, dtype, buffer=data)
 
 
-def _check_shape(shape: Sequence[int]) -> None:
+def element_count(shape: Sequence[int]) -> int:
+    """Return how many elements a tensor of this shape has; Python ints: a hostile shape can't overflow them.
+
+    Raises:
+        ValueError: no tensor has this shape.
+    """
     if len(shape) > _MAX_AXES:
         raise ValueError(f"shape has {len(shape)} axes, expected at most {_MAX_AXES}")
     if any(size < 0 for size in shape):
         raise ValueError(f"shape is {list(shape)}, expected no negative size")
     if math.prod(size or 1 for size in shape) > _MAX_ELEMENTS:
         raise ValueError(f"shape is {list(shape)}, expected at most {_MAX_ELEMENTS} elements")
+    return math.prod(shape)

@@ -33,6 +33,8 @@ class Result:
     compute_ns: int
     run_batch_size: int
     """Items of all jobs that shared the run."""
+    executions: int = 1
+    """Runs that count as this job's: of the jobs that shared a run the first has it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,11 +51,16 @@ class Job:
     abandoned: Callable[[], ServiceError | None]
     """Tells why nobody waits for the answer any more, if so."""
     queued_ns: int = field(default_factory=time.perf_counter_ns)
+    priority: int = 0
+    """How urgent the caller says it is; not looked at yet."""
+    shareable: bool = True
+    """Whether it may share a run where the model allows it."""
 
     def may_share_a_run_with(self, other: Job) -> bool:
         """Tell whether both want the same outputs from items of the same shape and type."""
         return (
-            self.outputs == other.outputs
+            self.shareable
+            and self.outputs == other.outputs
             and self.feeds.keys() == other.feeds.keys()
             and all(
                 feed.shape[1:] == other.feeds[name].shape[1:] and feed.dtype == other.feeds[name].dtype
@@ -143,7 +150,7 @@ class _Lane:
             if not self._queue:
                 return []
             batch = [self._queue.popleft()]
-            if self._model.batches(batch[0].outputs):
+            if batch[0].shareable and self._model.batches(batch[0].outputs):
                 self._take_companions(batch)
             return batch
 
@@ -194,7 +201,7 @@ def _outcomes(model: Model, jobs: Sequence[Job]) -> Sequence[Result | ServiceErr
     if (parts := _split(outputs, [job.size for job in jobs])) is None:
         return [InternalError("the outputs don't follow the batch")] * len(jobs)
     return [
-        Result(part, started_ns - job.queued_ns, compute_ns, items)
+        Result(part, started_ns - job.queued_ns, compute_ns, items, executions=int(job is jobs[0]))
         for job, part in zip(jobs, parts, strict=True)
     ]
 

@@ -8,23 +8,25 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
 from service.api.limits import RequestLimits
+from service.api.oip.methods import SERVICE as INFERENCE
+from service.api.oip.methods import InferenceService
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.images import ImageLimits
 from service.model import Model
+from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
@@ -33,7 +35,7 @@ from service.transport.grpcio import TransportLimits, bind, build_server
 _log = structlog.stdlib.get_logger(__name__)
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
-_HEALTH_NAMES = ("", CLASSIFIER)
+_HEALTH_NAMES = ("", CLASSIFIER, INFERENCE)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -56,14 +58,14 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     """
     repository = load_repository(settings)
     scheduler = Scheduler(settings.max_batch_size, settings.max_queue_size)
+    draining = Event()
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
         server = build_server(
-            _dispatcher(settings, repository, scheduler, workers), _transport_limits(settings)
+            _dispatcher(settings, repository, scheduler, workers, draining), _transport_limits(settings)
         )
         health_servicer = _add_health(server)
         if settings.reflection:
-            names = (CLASSIFIER, HEALTH, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
+            add_reflection(server)
         address = bind(server, settings.grpc_address)
         await server.start()
         for name in _HEALTH_NAMES:
@@ -71,6 +73,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         try:
             yield RunningServer(address, repository.ready_names())
         finally:
+            draining.set()
             await _stop(server, health_servicer, settings)
             await asyncio.to_thread(scheduler.close)
 
@@ -109,17 +112,23 @@ def _execution(settings: Settings) -> Execution:
 
 
 def _dispatcher(
-    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor
+    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor, draining: Event
 ) -> Dispatcher:
-    classify = ClassifyMethod(repository, scheduler, workers, _request_limits(settings))
+    limits = _request_limits(settings)
+    inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set())
+    classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
     return Dispatcher(
         unary={
             f"/{CLASSIFIER}/Classify": classify.unary,
             f"/{CLASSIFIER}/ListModels": describe.list_models,
             f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
+            **inference.unary,
         },
-        streams={f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error)},
+        streams={
+            f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error),
+            **inference.streams,
+        },
         max_concurrent_calls=settings.max_concurrent_calls,
     )
 

@@ -18,10 +18,12 @@ from service.api.dispatch import failing
 from service.api.limits import RequestLimits
 from service.api.pictures import prepare_all
 from service.api.status import status_of
+from service.api.tally import Tally
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, ServiceError
 from service.repository import Repository, ServedModel
 from service.scheduler import Job, Result, Scheduler
+from service.statistics import Inference
 
 Encode = Callable[[pb.ClassifyResponse], bytes]
 
@@ -31,6 +33,7 @@ class _Plan:
     """A request, checked against the model it is for."""
 
     call: Call
+    tally: Tally
     served: ServedModel
     classifier: Classifier
     layers: tuple[str, ...]
@@ -74,11 +77,13 @@ class ClassifyMethod:
     def _plan(self, request: pb.ClassifyRequest, call: Call, encode: Encode) -> _Plan:
         served = self._repository.get(request.model, request.version)
         call.note(model=served.name, version=served.version)
+        tally = Tally(call, served.statistics)
         self._limits.check_layers(len(request.layers))
         layers = served.model.resolve_layers(request.layers)
         self._limits.check_layers(len(layers))
         return _Plan(
             call=call,
+            tally=tally,
             served=served,
             classifier=served.classifier(),
             layers=layers,
@@ -114,8 +119,17 @@ class ClassifyMethod:
         with failing(plan.call):
             if isinstance(outcome, ServiceError):
                 raise outcome
+            started_ns = time.perf_counter_ns()
             answer = plan.encode(_response(plan, feed, decode_ns, outcome))
             self._limits.check_answer(len(answer))
+            plan.tally.inference = Inference(
+                samples=len(feed),
+                executions=outcome.executions,
+                input_ns=decode_ns,
+                queue_ns=outcome.queue_ns,
+                infer_ns=outcome.compute_ns,
+                output_ns=time.perf_counter_ns() - started_ns,
+            )
             plan.call.note(run_batch_size=outcome.run_batch_size)
             plan.call.succeed(answer)
 
