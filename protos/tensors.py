@@ -102,8 +102,9 @@ def element_count(shape: Sequence[int]) -> int:
     """
     if len(shape) > _MAX_AXES:
         raise ValueError(f"shape has {len(shape)} axes, expected at most {_MAX_AXES}")
-    if any(size < 0 for size in shape):
+    if min(shape, default=0) < 0:
         raise ValueError(f"shape is {list(shape)}, expected no negative size")
-    if math.prod(size or 1 for size in shape) > _MAX_ELEMENTS:
+    count = math.prod(shape)
+    if (count or math.prod(size or 1 for size in shape)) > _MAX_ELEMENTS:
         raise ValueError(f"shape is {list(shape)}, expected at most {_MAX_ELEMENTS} elements")
-    return math.prod(shape)
+    return count

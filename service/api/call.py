@@ -115,6 +115,7 @@ class Call(ABC):
         )
         for callback in self._on_end:
             callback()
+        self._on_end.clear()  # they may hold the call: no cycle is left for the garbage collector
         return True
 
     def _with_request_id(self, error: ServiceError) -> ServiceError:

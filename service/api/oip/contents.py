@@ -43,7 +43,7 @@ def contents_of(request: pb.ModelInferRequest) -> Sequence[Contents]:
     for tensor in request.inputs:
         if tensor.HasField("contents") and tensor.contents.ListFields():
             raise InvalidRequestError(
-                f'the input "{tensor.name[:100]}" has contents, and raw_input_contents came too; send one of them'
+                f'the input "{tensor.name[:100]}" has contents beside raw_input_contents; send one of them'
             )
     return raw
 
