@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,8 +35,7 @@ def classify(array: np.ndarray, top_k: int, labels: Sequence[str], *, batch: boo
         raise InvalidRequestError(
             f"an output of {array.dtype} can't be classified; expected integers, FP32 or FP64"
         )
-    count = len(array) if batch else 1
-    items = array.reshape(count, array.size // max(count, 1))
+    items = array.reshape(len(array), math.prod(array.shape[1:])) if batch else array.reshape(1, array.size)
     order = _largest_first(items)[:, :top_k]
     if order.size > _MOST_TEXTS:
         raise LimitExceededError(

@@ -136,6 +136,20 @@ def test_a_model_without_a_batch(zoo: InferenceStub) -> None:
     np.testing.assert_array_equal(found["minus"], -found["ab"])
 
 
+def test_inputs_of_unequal_length_are_no_batch(zoo: InferenceStub) -> None:
+    response = zoo.ModelInfer(request("sums", [SUMS[0], ("b", "FP32", B[:1])], ["sum"]))
+
+    np.testing.assert_array_equal(arrays(response)["sum"], A + B[:1])
+
+
+def test_an_output_of_one_value_an_item(zoo: InferenceStub) -> None:
+    rows = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+    found = arrays(zoo.ModelInfer(request("totals", [("x", "FP32", rows)])))["total"]
+
+    np.testing.assert_array_equal(found, rows.sum(axis=1))
+
+
 def test_a_scalar(zoo: InferenceStub) -> None:
     response = zoo.ModelInfer(request("scalar", [("x", "FP32", np.array(1.5, np.float32))]))
 
