@@ -26,6 +26,8 @@ class Result(NamedTuple):
     compute_ns: int
     run_batch_size: int
     """Items of all jobs that shared the run; of the largest run, if the job was split."""
+    executions: int = 1
+    """Runs that count as this job's: of the jobs that shared a run the first has it."""
 
 
 class Job:
@@ -39,10 +41,22 @@ class Job:
         done: called once, on a thread of the scheduler, with what became of it.
         abandoned: tells why nobody waits for the answer any more, if so.
         priority: see DEFAULT_PRIORITY.
+        shareable: whether it may share a run where the model allows it.
         queued_ns: when it was made, on time.perf_counter_ns's clock.
     """
 
-    __slots__ = ("_key", "abandoned", "done", "feeds", "model", "outputs", "priority", "queued_ns", "size")
+    __slots__ = (
+        "_key",
+        "abandoned",
+        "done",
+        "feeds",
+        "model",
+        "outputs",
+        "priority",
+        "queued_ns",
+        "shareable",
+        "size",
+    )
 
     def __init__(
         self,
@@ -53,6 +67,8 @@ class Job:
         done: Callable[[Result | ServiceError], None],
         abandoned: Callable[[], ServiceError | None],
         priority: int = DEFAULT_PRIORITY,
+        *,
+        shareable: bool = True,
     ) -> None:
         self.model = model
         self.feeds = feeds
@@ -61,6 +77,7 @@ class Job:
         self.done = done
         self.abandoned = abandoned
         self.priority = priority
+        self.shareable = shareable
         self.queued_ns = time.perf_counter_ns()
         self._key: object = None
 

@@ -82,6 +82,7 @@ class _Parts:
             results[0].queue_ns,
             sum(result.compute_ns for result in results),
             max(result.run_batch_size for result in results),
+            sum(result.executions for result in results),
         )
 
 
@@ -108,7 +109,7 @@ class Lane:
             OverloadedError: the queue is full.
             DrainingError: the lane was closed.
         """
-        splits = job.size > self._limits.max_batch_size and self._model.batches(job.outputs)
+        splits = job.shareable and job.size > self._limits.max_batch_size and self._model.batches(job.outputs)
         with self._changed:
             if self._closed:
                 raise DrainingError("the server is shutting down; try another one")
@@ -142,7 +143,7 @@ class Lane:
                     return []
                 self._changed.wait()
             batch = [self._take_first()]
-            if self._model.batches(batch[0].job.outputs):
+            if batch[0].job.shareable and self._model.batches(batch[0].job.outputs):
                 self._wait_for_companions(batch[0])
                 self._take_companions(batch)
             return batch
@@ -174,7 +175,7 @@ class Lane:
             passed = []
             while queue and room > 0:
                 part = queue.popleft()
-                if part.size <= room and part.job.run_key == key:
+                if part.size <= room and part.job.shareable and part.job.run_key == key:
                     batch.append(part)
                     room -= part.size
                     self._queued -= 1
@@ -205,7 +206,7 @@ class Lane:
         if (cuts := _cut(outputs, batch, items)) is None:
             return [InternalError("the outputs don't follow the batch")] * len(batch)
         return [
-            Result(cut, started_ns - part.job.queued_ns, compute_ns, items)
+            Result(cut, started_ns - part.job.queued_ns, compute_ns, items, executions=int(part is batch[0]))
             for part, cut in zip(batch, cuts, strict=True)
         ]
 

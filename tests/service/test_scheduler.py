@@ -64,11 +64,15 @@ class Caller:
         outputs: tuple[str, ...] = ("y",),
         abandoned: ServiceError | None = None,
         priority: int = 0,
+        shareable: bool = True,
     ) -> None:
         queue = self.outcomes[name] = Queue()
         feeds = {"x": np.array(values, np.float32)[:, None]}
         model = cast(Model, self.model)
-        self.scheduler.submit(Job(model, feeds, outputs, len(values), queue.put, lambda: abandoned, priority))
+        job = Job(
+            model, feeds, outputs, len(values), queue.put, lambda: abandoned, priority, shareable=shareable
+        )
+        self.scheduler.submit(job)
 
     def result(self, name: str) -> Result:
         outcome = self.outcomes[name].get(timeout=TIMEOUT_S)
@@ -115,6 +119,24 @@ def test_jobs_that_wait_share_a_run_and_each_gets_its_own_items(caller: Caller) 
     assert shared.outputs["y"].tolist() == [[4], [6]]
     assert shared.run_batch_size == 3
     assert caller.model.entered.get(timeout=TIMEOUT_S) == [1, 2, 3]
+
+
+def test_of_the_jobs_that_share_a_run_the_first_counts_it(caller: Caller) -> None:
+    caller.hold_a_run()
+    for name in ("a", "b", "c"):
+        caller.submit(name, [1])
+    caller.model.may_run.set()
+    assert [caller.result(name).executions for name in ("held", "a", "b", "c")] == [1, 1, 0, 0]
+
+
+def test_a_job_that_must_not_share_runs_alone(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("a", [1])
+    caller.submit("b", [2], shareable=False)
+    caller.submit("c", [3])
+    caller.model.may_run.set()
+    assert caller.result("b").run_batch_size == 1
+    assert [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)] == [[1, 3], [2]]
 
 
 def test_jobs_with_other_outputs_run_apart(caller: Caller) -> None:
