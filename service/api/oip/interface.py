@@ -84,7 +84,7 @@ class Interface:
     def _unknown(self, name: str) -> str:
         shown = name[:_LONGEST_NAME]
         close = difflib.get_close_matches(shown, self._fetchable, n=3)
-        names = ", ".join(f'"{name}"' for name in close or self._declared_names)
+        names = ", ".join(f'"{name}"' for name in close or [output.name for output in self.declared[:20]])
         hint = (
             f"did you mean {names}?" if close else f"the model has {names}, and ModelConfig lists its layers"
         )

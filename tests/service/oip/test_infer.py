@@ -150,6 +150,10 @@ def test_an_output_of_one_value_an_item(zoo: InferenceStub) -> None:
     np.testing.assert_array_equal(found, rows.sum(axis=1))
 
 
+def test_a_model_without_inputs(zoo: InferenceStub) -> None:
+    assert arrays(zoo.ModelInfer(request("constant", [])))["y"].tolist() == [7, 8]
+
+
 def test_a_scalar(zoo: InferenceStub) -> None:
     response = zoo.ModelInfer(request("scalar", [("x", "FP32", np.array(1.5, np.float32))]))
 
