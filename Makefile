@@ -20,7 +20,7 @@ setup: .venv/all ## Install everything that work on featurelens needs, torch inc
 	@echo 'Ready: $(bin)/featurelens --help'
 
 demo: .venv/server ## Install the server, classify sample digits, draw their feature maps; no torch
-	$(bin)/python scripts/demo.py out/demo
+	$(bin)/python -m scripts.demo out/demo
 
 serve: .venv/server ## Serve the LeNet that ships on 127.0.0.1:8001, until Ctrl-C
 	$(bin)/featurelens serve
@@ -48,19 +48,21 @@ protos: .venv/all ## Generate the Python code of protos/
 	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m grpc_tools.protoc -I. --mypy_out=. \
 	    --descriptor_set_out=protos/inference/descriptors.binpb $(INFERENCE)
 
-bench: .venv/all ## Measure how many images a second the server classifies
-	$(bin)/python -m benchmarks
+bench: .venv/all ## Measure how many calls a second the server answers
+	$(bin)/python -m scripts.serving $(bin)/python -m benchmarks
 
-pictures: .venv/all ## Draw digits as people send them and count how many the server gets right
-	$(bin)/python -m benchmarks.pictures
+pictures: .venv/all ## Draw 300 digits as people send them; at least 90 % must come out right
+	$(bin)/python -m benchmarks.pictures out/pictures --count 300
+	$(bin)/python -m scripts.serving $(bin)/featurelens batch out/pictures --output out/pictures.csv
+	$(bin)/python -m benchmarks.miss_sheet out/pictures.csv --sheet out/misses.png
 
 clean: ## Delete .venv and everything else that can be made again
 	rm -rf .venv out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # Stamps: newer than the requirements they were installed from.
 .venv/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featurelens needs Python 3.11 or newer, and \
-	    $(PYTHON) is %d.%d: name another one, make PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Python %d.%d is too old, featurelens needs 3.11: make PYTHON=python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	touch $@
 

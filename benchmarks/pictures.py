@@ -32,10 +32,13 @@ class Picture:
 def draw(seed: int, count: int) -> list[Picture]:
     """Draw `count` digits; the same ones for the same seed."""
     rng = np.random.default_rng(seed)
-    names = list(SCENES)
-    return [
-        draw_one(number % 10, names[(number // 10 + number) % len(names)], rng) for number in range(count)
-    ]
+    return [draw_one(*turn(number), rng) for number in range(count)]
+
+
+def turn(number: int) -> tuple[int, str]:
+    """Return the label and the scene of a picture's number: all pairs of them take turns."""
+    scenes = list(SCENES)
+    return number % 10, scenes[(number + number // 10) % len(scenes)]
 
 
 def draw_one(label: int, scene: str, rng: Rng) -> Picture:

@@ -166,7 +166,7 @@ def dim(label: int, rng: Rng) -> tuple[bytes, str]:
 
 def photo(label: int, rng: Rng) -> tuple[bytes, str]:
     """A phone's picture of many pixels: a pen on a sheet."""
-    size = _size(rng, 1400, 2200)
+    size = _size(rng, 1200, 1700)
     height = min(size) * rng.uniform(0.15, 0.5)
     coverage = strokes(label, size, height, (0.025, 0.06), rng)
     paper = plain(size, _pick(PAPERS, rng)) + grain(size, 3, 3, rng)

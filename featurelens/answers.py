@@ -106,6 +106,7 @@ def _layer(layer: pb.Layer) -> Layer:
         parameters=layer.parameters,
         receptive_field=_receptive_field(layer),
         weights=_weights(layer),
+        auxiliary=layer.auxiliary,
     )
 
 

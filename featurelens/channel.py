@@ -67,7 +67,7 @@ def translate(error: grpc.RpcError, address: str, timeout: float) -> Featurelens
         details = f"no featurelens server answers at {address}; start one with `featurelens serve`"
     elif code == "UNIMPLEMENTED":
         details = f"the server at {address} does not speak featurelens.v1"
-    elif details == "Deadline Exceeded":  # gRPC's words, not the server's
+    elif code == "DEADLINE_EXCEEDED":  # gRPC has several wordings for it
         return no_answer(address, timeout)
     return FeaturelensError(code, details)
 

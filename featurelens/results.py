@@ -109,6 +109,8 @@ class Layer:
     parameters: int
     receptive_field: ReceptiveField | None
     weights: tuple[Array, ...] = field(repr=False)
+    auxiliary: bool = False
+    """Left out of "all layers": the model file has a table of its layers, and this one isn't in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,61 +7,27 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from scripts.serving import FEATURELENS, ServerError, server
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = Path(sys.executable).with_name("featurelens")
 PICTURES = sorted(path for path in (ROOT / "samples").glob("*/*") if path.name[0].isdigit())
 SHOWN = ROOT / "samples" / "mnist" / "7_test00000.png"
-START_S, CALL_S, STOP_S = 60, 60, 30
+CALL_S = 60
 
 
 class DemoError(Exception):
     """The demo can't go on; the message says why."""
 
 
-@contextmanager
-def server(log: Path) -> Iterator[str]:
-    """Run a server and yield its address; stop it as its operator would, with SIGTERM."""
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            [COMMAND, "serve", "--grpc-address", "127.0.0.1:0"],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    deadline = threading.Timer(START_S, process.kill)
-    deadline.start()
-    try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        deadline.cancel()
-        if not ready:
-            raise DemoError(f"the server did not start:\n{log.read_text()}")
-        print(ready.strip())
-        yield ready.split()[-1]
-        process.terminate()
-        if status := process.wait(STOP_S):
-            raise DemoError(f"the server ended with exit status {status}:\n{log.read_text()}")
-        print("the server has stopped")
-    finally:
-        deadline.cancel()
-        process.kill()
-        process.wait()
-
-
 def classify(address: str, *arguments: str | Path) -> list[dict[str, Any]]:
     """Return what `featurelens classify` answers, as JSON."""
-    command = [COMMAND, "classify", *arguments, "--server", address, "--output", "json"]
+    command = [FEATURELENS, "classify", *arguments, "--server", address, "--output", "json"]
     completed = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=CALL_S, check=False)
     if completed.returncode:
         raise DemoError(f"featurelens classify ended with exit status {completed.returncode}")
@@ -103,7 +69,7 @@ def main() -> None:
     out = parser.parse_args().out
     try:
         demo(out)
-    except (DemoError, subprocess.TimeoutExpired) as error:
+    except (DemoError, ServerError, subprocess.TimeoutExpired) as error:
         sys.exit(f"demo: {error}")
 
 

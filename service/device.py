@@ -10,11 +10,12 @@ from typing import Any, Literal
 import onnxruntime as ort
 import structlog
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+from structlog.typing import FilteringBoundLogger
 
 from service.cpus import available_cpus
 from service.errors import DeviceUnavailableError, ModelLoadError
 
-log = structlog.get_logger(__name__)
+log: FilteringBoundLogger = structlog.get_logger()
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

@@ -19,6 +19,8 @@ FINE_SIDE = 160
 """... and of the part around it in which it is looked at closely."""
 MARGIN = 0.35
 """What of the paper around the ink is looked at closely, as a part of the ink's longer side."""
+FRINGE_LEVEL = 0.1
+"""Contrast above which a pixel at a stroke's edge belongs to the box of a digit that already is framed."""
 SUPERSAMPLING = 4
 STROKE_WIDTHS = (1.8, 4.0)
 """Widths of pen strokes that MNIST has, in pixels of its 28x28."""
@@ -34,22 +36,19 @@ def frame_ink(picture: NDArray[np.uint8], height: int, width: int, box: int) -> 
     if is_framed(contrast, height, width, box):
         return _padded(contrast, height, width)
     ink = main_ink(contrast)
-    bounds = _bounds(ink)
-    if bounds is None:
+    if not ink.any():
         return np.zeros((height, width), dtype=np.float32)
-    part = _part(picture, bounds, coarse.shape[0] / picture.shape[0])
+    part = _part(picture, _bounds(ink), coarse.shape[0] / picture.shape[0])
     if part.shape != picture.shape:
         closer = main_ink(ink_contrast(_reduced(part, FINE_SIDE)))
         ink = closer if closer.any() else ink
     return _framed(ink, height, width, box)
 
 
-def _bounds(ink: Floats) -> tuple[int, int, int, int] | None:
-    """Return top, bottom, left, right (ends excluded) of what is ink."""
-    mask = ink > INK_LEVEL
+def _bounds(ink: Floats, level: float = INK_LEVEL) -> tuple[int, int, int, int]:
+    """Return top, bottom, left, right (ends excluded) of the ink, of which there is some."""
+    mask = ink > level
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return None
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
@@ -80,16 +79,12 @@ def is_framed(contrast: Floats, height: int, width: int, box: int) -> bool:
     padding = height - (box + 8)
     if contrast.shape not in ((height, width), (height - padding, width - padding)):
         return False
-    rows, columns = (np.flatnonzero(contrast.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
+    if not (contrast > INK_LEVEL).any():
         return False
-    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    top, bottom, left, right = _bounds(contrast, FRINGE_LEVEL)
     y, x = _center_of_mass(contrast)
-    return bool(
-        box - 2 <= longer <= box
-        and abs(y - contrast.shape[0] / 2) < 1.5
-        and abs(x - contrast.shape[1] / 2) < 1.5
-    )
+    off_center = max(abs(y - contrast.shape[0] / 2), abs(x - contrast.shape[1] / 2))
+    return box - 2 <= max(bottom - top, right - left) <= box + 1 and off_center < 1.5
 
 
 def _padded(values: Floats, height: int, width: int) -> Floats:
@@ -108,15 +103,13 @@ def _center_of_mass(ink: Floats) -> tuple[float, float]:
 
 def _framed(ink: Floats, height: int, width: int, box: int) -> Floats:
     """Scale the ink into the box, bring its strokes to MNIST's width, and center it by its mass."""
-    bounds = _bounds(ink)
-    assert bounds is not None  # noqa: S101 - the caller has ink
-    top, bottom, left, right = bounds
+    top, bottom, left, right = _bounds(ink)
     scale = max(bottom - top, right - left) / box
     y, x = _center_of_mass(ink)
     large = _window(ink, y, x, height * scale, width * scale, (height * SUPERSAMPLING, width * SUPERSAMPLING))
     large = _stroke_normalized(large)
     framed = np.asarray(Image.fromarray(large).reduce(SUPERSAMPLING))
-    return np.clip(framed, 0, 1)
+    return np.asarray(np.clip(framed, 0, 1))
 
 
 def _window(ink: Floats, y: float, x: float, height: float, width: float, size: tuple[int, int]) -> Floats:

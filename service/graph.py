@@ -15,13 +15,12 @@ from onnx import TensorProto, helper
 
 from service.errors import ModelLoadError
 from service.layers import Layer, LayerWalk
-from service.onnx_file import element_count, infer_types, read_model, without_weights
+from service.onnx_file import infer_types, read_constants, read_skeleton
 from service.receptive_field import ReceptiveField
 from service.tensors import (
     Array,
     Shape,
     TensorSpec,
-    array_of,
     is_tensor,
     needs_widening,
     shape_of,
@@ -30,6 +29,9 @@ from service.tensors import (
 )
 
 __all__ = ["Array", "Graph", "Layer", "ReceptiveField", "Shape", "TensorSpec"]
+
+# What reading a node raises if it lacks an input, or an attribute is not of its operator's type or length.
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +47,9 @@ class Graph:
         opset: Version of the ONNX operator set.
         producer: What wrote the file, such as "pytorch 2.13.0".
         parameters: Number of learned parameters. Learned are the constants that feed the weight inputs of
-            operators which have such (Conv, Gemm, MatMul, the normalizations), and behind the first of them the
-            floating-point constants of more than one element that Add, Mul or Concat combine with a tensor
-            (a bias, a positional embedding). So constants that normalize the input don't count.
+            operators which have such (Conv, Gemm, MatMul, the normalizations); and, behind the first of them,
+            the floating-point constants of more than one element that Add, Mul, Concat or Expand take (a
+            bias, a positional embedding). So constants that normalize the input don't count.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -57,10 +59,9 @@ class Graph:
     opset: int
     producer: str
     parameters: int
-    _model: onnx.ModelProto = field(repr=False)
+    _data: bytes = field(repr=False)
     _skeleton: onnx.ModelProto = field(repr=False)
     _widened: frozenset[str] = field(repr=False)
-    _learned: Mapping[str, TensorProto] = field(repr=False)
 
     @classmethod
     def parse(cls, data: bytes) -> Graph:
@@ -70,10 +71,12 @@ class Graph:
             ModelLoadError: It is not a complete ONNX model, keeps weights in other files, or has an input
                 that can't be fed.
         """
-        model = read_model(data)
-        skeleton = without_weights(model)
+        model = read_skeleton(data)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
-        walk = LayerWalk(model, skeleton, _modules(metadata))
+        try:
+            walk = LayerWalk(model, _modules(metadata))
+        except _MALFORMED as error:
+            raise ModelLoadError(f"a node of the graph is malformed: {error}") from error
         outputs = [value for value in model.graph.output if is_tensor(walk.types.get(value.name))]
         return cls(
             inputs=tuple(_feedable(value) for value in walk.inputs),
@@ -82,11 +85,10 @@ class Graph:
             metadata=metadata,
             opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
             producer=f"{model.producer_name} {model.producer_version}".strip(),
-            parameters=sum(element_count(tensor) for tensor in walk.learned.values()),
-            _model=model,
-            _skeleton=skeleton,
+            parameters=sum(walk.learned.values()),
+            _data=data,
+            _skeleton=model,
             _widened=frozenset(name for name, value in walk.types.items() if needs_widening(value)),
-            _learned=walk.learned,
         )
 
     @cached_property
@@ -101,11 +103,13 @@ class Graph:
 
     def weights(self, layer: str) -> list[tuple[str, Array]]:
         """Return a layer's learned parameters in the operator's order: for Conv kernel, then bias."""
-        return [(name, array_of(self._learned[name])) for name in self.layers[layer].weights]
+        names = self.layers[layer].weights
+        values = read_constants(self._data, names) if names else {}
+        return [(name, values[name]) for name in names]
 
     def with_outputs(self, names: Collection[str]) -> bytes:
         """Serialize the model with these layers added to its outputs, under the names `fetch_name` tells."""
-        declared = {value.name for value in self._model.graph.output}
+        declared = {value.name for value in self._skeleton.graph.output}
         fetched = [self.fetch_name(name) for name in names]
         addition = onnx.GraphProto(
             node=[
@@ -115,9 +119,9 @@ class Graph:
             ],
             output=[onnx.ValueInfoProto(name=name) for name in fetched if name not in declared],
         )
-        # Serialized messages that follow each other merge when parsed, their repeated fields concatenated:
+        # Serialized messages that follow each other merge when parsed, repeated fields concatenated:
         # https://protobuf.dev/programming-guides/encoding/#last-one-wins
-        return self._model.SerializeToString() + onnx.ModelProto(graph=addition).SerializeToString()
+        return self._data + onnx.ModelProto(graph=addition).SerializeToString()
 
     def fetch_name(self, name: str) -> str:
         """Tell under which name a session hands a layer over: its own unless it has to be widened."""

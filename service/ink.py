@@ -15,8 +15,16 @@ Mask = NDArray[np.bool_]
 
 INK_LEVEL = 0.4
 """Contrast from which a pixel is ink."""
+BETTER_FIT = 0.6
+"""How much better the local median must fit than a smooth surface does, to be the background."""
+MEDIAN_SIDE, MEDIAN_WINDOW = 32, ImageFilter.MedianFilter(15)
+"""Pixels on a side of the picture that the local median is taken in, and the window it is taken over."""
 NOISE_SIGMAS = 4.0
 """Contrast that the background may have, in standard deviations of its noise."""
+FAINTEST_LEVELS = 12.0
+"""Difference of 8-bit levels from which something can be ink."""
+FAINTEST_SIGMAS = 5.0
+"""... and in standard deviations of the noise: what a blank sheet doesn't reach."""
 DARKEST_PIXELS = 24
 """How many pixels tell how dark ink can be; half of them may be specks."""
 FLAT_LEVELS = 3.0
@@ -24,7 +32,7 @@ FLAT_LEVELS = 3.0
 SCENERY_PART = 0.35
 """What runs along more of a side of the picture than this is no character."""
 BAND_PART = 0.9
-"""A line of pixels covered to this part is no stroke, if all lines between it and the picture's side are, too."""
+"""A line of pixels covered to this part is no stroke, if so are all from it to the picture's side."""
 SMALLEST_PART = 0.05
 """What is smaller than this part of the picture is no character but a speck, if anything else can be one."""
 MAIN_PART = 0.12
@@ -40,20 +48,37 @@ def ink_contrast(picture: NDArray[np.uint8]) -> Floats:
     signed *= polarity(signed)
     noise = float(np.median(np.abs(signed))) * 1.4826  # of a normal distribution: its standard deviation
     peak = _ink_level(signed, noise)
-    floor = min(NOISE_SIGMAS * noise, 0.3 * peak)
-    if peak < 12:
+    if peak < max(FAINTEST_LEVELS, FAINTEST_SIGMAS * noise):
         return np.zeros_like(signed)
+    floor = min(NOISE_SIGMAS * noise, 0.3 * peak)
     contrast: Floats = np.clip((signed - floor) / (peak - floor), 0, 1)
     return contrast
 
 
 def background(picture: NDArray[np.uint8]) -> Floats:
-    """Return the background, [H, W, C] or [C]: one color if the rim has one, else a smooth surface."""
+    """Return the background, [H, W, C] or [C]: one color if the rim has one, else a surface that fits."""
     rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(np.float32)
     color = np.median(rim, axis=0)
     if (np.abs(rim - color).max(axis=1) <= FLAT_LEVELS).mean() > 0.9:
         return np.asarray(color, dtype=np.float32)
-    return _smooth_surface(picture)
+    smooth = _smooth_surface(picture)
+    misfit = _misfit(picture, smooth)
+    if misfit <= FLAT_LEVELS:
+        return smooth
+    local = _local_median(picture)
+    return local if _misfit(picture, local) < BETTER_FIT * misfit else smooth
+
+
+def _misfit(picture: NDArray[np.uint8], surface: Floats) -> float:
+    return float(np.median(np.abs(picture[::2, ::2] - surface[::2, ::2])))
+
+
+def _local_median(picture: NDArray[np.uint8]) -> Floats:
+    """Return the median around each pixel: it follows the edge of a shadow, but swallows thick strokes."""
+    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    small = image.resize((MEDIAN_SIDE, MEDIAN_SIDE), Image.Resampling.BOX).filter(MEDIAN_WINDOW)
+    surface = np.asarray(small.resize(image.size, Image.Resampling.BILINEAR), dtype=np.float32)
+    return surface.reshape(picture.shape)
 
 
 def _smooth_surface(picture: NDArray[np.uint8]) -> Floats:
@@ -119,14 +144,16 @@ def _ink_level(signed: Floats, noise: float) -> float:
 
 def main_ink(contrast: Floats) -> Floats:
     """Keep the character: the stroke with most ink and its like; no specks, no paper's edge."""
-    mask = without_scenery(contrast > INK_LEVEL)
+    everything = contrast > INK_LEVEL
+    mask = without_scenery(everything)
     if not mask.any():
         return np.zeros_like(contrast)
     labels = components(_dilated(mask, max(1, max(mask.shape) // 80)))
     ink = np.bincount(labels.ravel(), weights=(contrast * mask).ravel())
     keep = ink >= MAIN_PART * ink.max()
     keep[0] = False
-    return np.where(keep[labels] & _dilated(mask, 1), contrast, 0).astype(np.float32)
+    with_fringe = _dilated(mask, 1) & (mask | ~everything)
+    return np.where(keep[labels] & with_fringe, contrast, 0).astype(np.float32)
 
 
 def without_scenery(mask: Mask) -> Mask:

@@ -10,10 +10,12 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from service.field_rules import Step, propagate
-from service.onnx_file import element_count, infer_types
+from service.onnx_file import element_count, infer_types, is_described_only
 from service.operators import FORMING, Operator, learned_inputs, window
 from service.receptive_field import Field, ReceptiveField, of_image
 from service.tensors import Shape, TensorSpec, is_tensor, shape_of, spec_of
+
+_INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,14 @@ class LayerWalk:
 
     Attributes:
         layers: The layers seen, in graph order. Tensors that depend on no input are constants, not layers.
-        learned: The constants that hold learned parameters, by name.
+        learned: Sizes of the constants that hold learned parameters, by name.
         types: Types of the graph's tensors, as far as inference can tell.
     """
 
-    def __init__(self, model: onnx.ModelProto, skeleton: onnx.ModelProto, modules: Mapping[str, str]) -> None:
+    def __init__(self, model: onnx.ModelProto, modules: Mapping[str, str]) -> None:
         self.layers: dict[str, Layer] = {}
-        self.learned: dict[str, TensorProto] = {}
-        self.types = infer_types(skeleton)
+        self.learned: dict[str, int] = {}
+        self.types = infer_types(model)
         self._modules = modules
         self._opsets = {opset.domain: opset.version for opset in model.opset_import}
         # The tensor that each constant stems from; None for those that were computed from several.
@@ -73,18 +75,19 @@ class LayerWalk:
         self._constants.update((sparse.values.name, None) for sparse in model.graph.sparse_initializer)
         self.inputs = [value for value in model.graph.input if value.name not in self._constants]
         self._behind_weights: set[str] = set()
-        self._shapes, self._batch = self._shapes_for_one_item(skeleton)
+        self._shapes = self._shapes_for_one_item(model)
         self._shapes.update((t.name, tuple(t.dims)) for t in model.graph.initializer)
+        self._batch: int | None = None
         self._fields = self._image_fields()
         for node in model.graph.node:
             self._visit(Operator(node, self._opsets.get(node.domain, 0)))
 
-    def _shapes_for_one_item(self, skeleton: onnx.ModelProto) -> tuple[dict[str, Shape | None], int]:
+    def _shapes_for_one_item(self, model: onnx.ModelProto) -> dict[str, Shape | None]:
         """Infer shapes for a batch of one, if the batch is free: fewer sizes are unknown then."""
         shapes = {value.name: shape_of(value.type) for value in self.inputs}
         one_item = {name: (1,) for name, shape in shapes.items() if shape and shape[0] is None}
-        types = infer_types(skeleton, one_item) if one_item else self.types
-        return {name: shape_of(value) for name, value in types.items() if is_tensor(value)}, 1
+        types = infer_types(model, one_item) if one_item else self.types
+        return {name: shape_of(value) for name, value in types.items() if is_tensor(value)}
 
     def _image_fields(self) -> dict[str, Field | None]:
         """Start the receptive fields, if exactly one input can be an image."""
@@ -92,7 +95,7 @@ class LayerWalk:
         if len(images) != 1:
             return {value.name: None for value in self.inputs}
         shape = self._shapes[images[0]] or ()
-        self._batch = shape[0] or 1
+        self._batch = shape[0]
         return {images[0]: of_image(shape)}
 
     def _visit(self, operator: Operator) -> None:
@@ -102,7 +105,7 @@ class LayerWalk:
             self._constants.update(dict.fromkeys(outputs, self._origin(operator)))
             return
         learned = learned_inputs(operator, self._constants, self._behind_weights)
-        self.learned.update((tensor.name, tensor) for tensor in learned)
+        self.learned.update((tensor.name, element_count(tensor)) for tensor in learned)
         if learned or not self._behind_weights.isdisjoint(inputs):
             self._behind_weights.update(outputs)
         for name in outputs:
@@ -150,7 +153,7 @@ class LayerWalk:
 
     def _integers(self, name: str) -> tuple[int, ...] | None:
         tensor = self._constants.get(name)
-        if tensor is None or tensor.data_type not in (TensorProto.INT64, TensorProto.INT32):
+        if tensor is None or is_described_only(tensor) or tensor.data_type not in _INTEGERS:
             return None
         return tuple(numpy_helper.to_array(tensor).ravel().tolist())
 

@@ -4,45 +4,63 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO
 
 import structlog
+from structlog.typing import Processor
+
+LogFormat = Literal["auto", "console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def configure_logs(log_format: Literal["auto", "console", "json"], log_level: str) -> None:
-    """Send structlog's and the standard library's records through one formatter to standard error."""
-    readable = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
+def configure_logs(log_format: LogFormat, log_level: LogLevel) -> None:
+    """Write our own records straight to standard error, and those of libraries in the same form."""
+    stream = _UnfailingStream(sys.stderr)
+    before: list[Processor] = [
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    render = _readable() if _is_for_people(log_format) else _json()
+    level = logging.getLevelNamesMapping()[log_level.upper()]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*before, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),  # type: ignore[arg-type] # all it uses is there
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *(_readable() if readable else _json()),
-            ],
+            foreign_pre_chain=[*before, structlog.stdlib.add_logger_name], processors=[remove_meta, *render]
         )
     )
-    logging.basicConfig(handlers=[handler], level=log_level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], level=level, force=True)
 
 
-def _readable() -> list[structlog.typing.Processor]:
+class _UnfailingStream:
+    """A stream whose reader may leave, or whose disk may fill up: then lines are lost, and no call fails."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def _is_for_people(log_format: LogFormat) -> bool:
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
+def _readable() -> list[Processor]:
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
 
 
-def _json() -> list[structlog.typing.Processor]:
+def _json() -> list[Processor]:
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import onnx
 import structlog
 from google.protobuf.message import DecodeError
+from structlog.typing import FilteringBoundLogger
 
 from service.errors import ModelLoadError
+from service.tensors import Array, array_of
 
-log = structlog.get_logger(__name__)
+log: FilteringBoundLogger = structlog.get_logger()
 
 # Shape inference reads the values of small tensors (shapes, axes, pads); of larger ones only the sizes.
 _LARGEST_SHAPE_DATA = 1024
@@ -25,8 +27,8 @@ _TENSOR_DATA = (
 )
 
 
-def read_model(data: bytes) -> onnx.ModelProto:
-    """Parse a model file.
+def read_skeleton(data: bytes) -> onnx.ModelProto:
+    """Parse a model file, leaving out the data (not the sizes) of every large initializer.
 
     Raises:
         ModelLoadError: It is empty, not ONNX, cut short, or keeps its weights in other files.
@@ -37,26 +39,36 @@ def read_model(data: bytes) -> onnx.ModelProto:
         model = onnx.load_model_from_string(data)
     except DecodeError:
         raise ModelLoadError("the file is not an ONNX model, or only a part of one") from None
-    if not model.HasField("graph") or not model.graph.node:
+    if not model.graph.output:
         raise ModelLoadError("the file holds no ONNX graph")
-    for tensor in _graph_tensors(model.graph):
+    function_nodes = (node for function in model.functions for node in function.node)
+    for tensor in (*_graph_tensors(model.graph), *_node_tensors(function_nodes)):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ModelLoadError(
                 f'the weight "{tensor.name}" is in another file, which the server does not read; '
                 "save the model as one file (onnx.load, then onnx.save)"
             )
-    return model
-
-
-def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a model, leaving out the data (not the sizes) of every tensor too large to describe a shape."""
-    skeleton = onnx.ModelProto()
-    skeleton.CopyFrom(model)
-    for tensor in skeleton.graph.initializer:
-        if element_count(tensor) > _LARGEST_SHAPE_DATA:
+    for tensor in model.graph.initializer:
+        if is_described_only(tensor):
             for field in _TENSOR_DATA:
                 tensor.ClearField(field)
-    return skeleton
+    # A message keeps the memory of what was cleared, so this is a new one.
+    return onnx.load_model_from_string(model.SerializeToString())
+
+
+def is_described_only(tensor: onnx.TensorProto) -> bool:
+    """Tell whether `read_skeleton` leaves out this tensor's data: it is too large to describe a shape."""
+    return element_count(tensor) > _LARGEST_SHAPE_DATA
+
+
+def read_constants(data: bytes, names: Collection[str]) -> dict[str, Array]:
+    """Read the values of initializers and Constant nodes by name, from a file that has been read before."""
+    graph = onnx.load_model_from_string(data).graph
+    found = {tensor.name: array_of(tensor) for tensor in graph.initializer if tensor.name in names}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output[0] in names:
+            found[node.output[0]] = array_of(node.attribute[0].t)
+    return found
 
 
 def element_count(tensor: onnx.TensorProto) -> int:
@@ -98,7 +110,11 @@ def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
-    for node in graph.node:
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for subgraph in (attribute.g, *attribute.graphs):

@@ -47,7 +47,7 @@ _LEARNED: Mapping[str, tuple[int, ...]] = {
 }
 # Operators whose constant operands are learned too (biases, positional embeddings, class tokens), but only
 # behind an operator with weights: those in front of it normalize the input.
-_COMBINING = {"Add", "Mul", "Concat"}
+_COMBINING = {"Add", "Mul", "Concat", "Expand"}
 _FLOATING = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _NEVER_LEARNED = {TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}  # shapes, indices, masks, texts
 

@@ -97,9 +97,9 @@ class Preprocessing(BaseModel):
 def prepare(picture: Pixels, preprocessing: Preprocessing, enabled: bool = True) -> Floats:
     """Make the input [C, H, W] (or [H, W, C], as the layout says) of one picture [H, W, 1 or 3].
 
-    With `enabled` false, kind "ink" detects, inverts, crops and centers nothing: black is background and white
-    is ink; a picture that fits into the input is padded with background on all sides, as the LeNet paper pads
-    28x28 to 32x32; a larger one is resized. Kind "resize" is the same either way.
+    With `enabled` false, kind "ink" detects, inverts, crops and centers nothing. Black is background, and
+    white is ink. A picture that fits into the input is padded with background on all sides, as the LeNet
+    paper pads 28x28 to 32x32. A larger one is resized. Kind "resize" is the same either way.
 
     Raises:
         InvalidRequestError: the model takes tensors only.

@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from service.classifier import Classifier
 from service.errors import (
@@ -26,7 +27,7 @@ from service.model import Model
 from service.model_config import read_model_config
 from service.statistics import Statistics
 
-_log = structlog.stdlib.get_logger(__name__)
+_log: FilteringBoundLogger = structlog.get_logger()
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")

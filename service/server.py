@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
+from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.classify import ClassifyMethod, stream_error
@@ -24,15 +27,18 @@ from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
+from service.errors import StartupError
 from service.images import ImageLimits
+from service.lane import LaneLimits
 from service.model import Model
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
-from service.transport.grpcio import TransportLimits, bind, build_server
+from service.transport.grpcio import bind, build_server
+from service.transport.limits import TransportLimits
 
-_log = structlog.stdlib.get_logger(__name__)
+_log: FilteringBoundLogger = structlog.get_logger()
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 _HEALTH_NAMES = ("", CLASSIFIER, INFERENCE)
@@ -57,25 +63,74 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         StartupError: the settings can't be put into practice; says which and why.
     """
     repository = load_repository(settings)
-    scheduler = Scheduler(settings.max_batch_size, settings.max_queue_size)
+    scheduler = Scheduler(_lane_limits(settings))
     draining = Event()
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
-        server = build_server(
-            _dispatcher(settings, repository, scheduler, workers, draining), _transport_limits(settings)
-        )
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
+        server = build_server(dispatcher, _transport_limits(settings))
         health_servicer = _add_health(server)
         if settings.reflection:
             add_reflection(server)
-        address = bind(server, settings.grpc_address)
+        async with _listening(settings, dispatcher, server) as address:
+            for name in _HEALTH_NAMES:
+                await health_servicer.set(name, _SERVING)
+            try:
+                yield RunningServer(address, repository.ready_names())
+            finally:
+                draining.set()
+                await health_servicer.enter_graceful_shutdown()
+                _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
+                await asyncio.sleep(settings.drain_s)
+        await asyncio.to_thread(scheduler.close)
+
+
+@asynccontextmanager
+async def _listening(
+    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+) -> AsyncIterator[str]:
+    """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
+    try:
+        if takes_native(settings.transport):
+            async with _native_front(settings, dispatcher, server) as address:
+                yield address
+        else:
+            address = bind(server, settings.grpc_address)
+            await server.start()
+            yield address
+    finally:
+        await server.stop(settings.grace_s)
+
+
+@asynccontextmanager
+async def _native_front(
+    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+) -> AsyncIterator[str]:
+    """Put the native transport in front of a grpcio server that listens on a Unix socket."""
+    from service.transport.native import NativeTransport  # optional
+
+    with TemporaryDirectory(prefix="featurelens-") as folder:
+        fallback = f"{folder}/grpcio.sock"
+        bind(server, f"unix:{fallback}")
         await server.start()
-        for name in _HEALTH_NAMES:
-            await health_servicer.set(name, _SERVING)
+        front = NativeTransport(settings.grpc_address, fallback, dispatcher, _transport_limits(settings))
         try:
-            yield RunningServer(address, repository.ready_names())
+            yield front.address
         finally:
-            draining.set()
-            await _stop(server, health_servicer, settings)
-            await asyncio.to_thread(scheduler.close)
+            drained = asyncio.to_thread(front.drain, settings.grace_s)
+            await asyncio.gather(drained, server.stop(settings.grace_s))
+            await asyncio.to_thread(front.close)
+
+
+def takes_native(transport: str) -> bool:
+    """Tell whether the native transport is to be used.
+
+    Raises:
+        StartupError: it is wanted and not installed.
+    """
+    installed = find_spec("pygrpc_native") is not None
+    if transport == "native" and not installed:
+        raise StartupError("transport native: it is not installed; pip install 'featurelens[server]'")
+    return installed and transport != "grpcio"
 
 
 def load_repository(settings: Settings) -> Repository:
@@ -143,6 +198,15 @@ def _request_limits(settings: Settings) -> RequestLimits:
     )
 
 
+def _lane_limits(settings: Settings) -> LaneLimits:
+    return LaneLimits(
+        max_batch_size=settings.max_batch_size,
+        max_queue_size=settings.max_queue_size,
+        max_queue_delay_us=settings.max_queue_delay_us,
+        instances=settings.instances,
+    )
+
+
 def _transport_limits(settings: Settings) -> TransportLimits:
     return TransportLimits(
         max_request_bytes=settings.max_request_bytes,
@@ -158,10 +222,3 @@ def _add_health(server: grpc.aio.Server) -> health.HealthServicer:
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     return servicer
-
-
-async def _stop(server: grpc.aio.Server, servicer: health.HealthServicer, settings: Settings) -> None:
-    await servicer.enter_graceful_shutdown()
-    _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
-    await asyncio.sleep(settings.drain_s)
-    await server.stop(settings.grace_s)

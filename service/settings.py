@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from service.errors import StartupError
+from service.logs import LogFormat, LogLevel
 
 ENV_PREFIX = "FEATURELENS_"
 # Read by the command and by the tests; they are no settings of the server.
-_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_DATA_DIR"})
+_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_CACHE_DIR"})
 
 MiB = 1024 * 1024
 
@@ -45,6 +46,9 @@ class Settings(BaseSettings):
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
 
+    transport: Literal["auto", "native", "grpcio"] = "auto"
+    """What carries the calls. native is several times faster; auto takes it where it is installed."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
 
@@ -60,8 +64,14 @@ class Settings(BaseSettings):
     cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
     """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
 
-    max_batch_size: PositiveInt = 64
-    """Most images that requests share a run with. More gains nothing on a CPU."""
+    max_batch_size: PositiveInt = 32
+    """Most images of one run. Requests with more are run in slices, which take turns with other requests."""
+
+    max_queue_delay_us: NonNegativeInt = 0
+    """How long a request waits for others to share its run, in microseconds. 0: not at all."""
+
+    instances: PositiveInt = 1
+    """How many batches of one model may run at once."""
 
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model. One more is refused with RESOURCE_EXHAUSTED."""
@@ -111,10 +121,10 @@ class Settings(BaseSettings):
     reflection: bool = True
     """Offer gRPC server reflection."""
 
-    log_format: Literal["auto", "console", "json"] = "auto"
+    log_format: LogFormat = "auto"
     """How log lines look. auto: readable on a terminal, JSON elsewhere."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+    log_level: LogLevel = "info"
     """Least severe log lines that are written. One line a call is info."""
 
 

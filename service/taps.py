@@ -64,7 +64,9 @@ class TapSessions(Generic[Session]):
             else:
                 mine = self._sessions[layers] = Future()
                 self._misses += 1
-                self._evict()
+            dropped = self._evict()
+        # Whoever runs or waits for a dropped session holds it; else it goes here, where nobody waits for it.
+        del dropped
         return future.result() if future is not None else self._fulfil(mine, layers)
 
     def counts(self) -> TapCounts:
@@ -72,11 +74,11 @@ class TapSessions(Generic[Session]):
         with self._lock:
             return TapCounts(self._hits, self._misses, self._evictions, len(self._sessions))
 
-    def _evict(self) -> None:
-        while len(self._sessions) > self._capacity:
-            # Whoever still runs or waits for it holds it, so it lives on until they are done.
-            self._sessions.popitem(last=False)
-            self._evictions += 1
+    def _evict(self) -> Future[Session] | None:
+        if len(self._sessions) <= self._capacity:
+            return None
+        self._evictions += 1
+        return self._sessions.popitem(last=False)[1]
 
     def _fulfil(self, future: Future[Session], layers: Layers) -> Session:
         try:

@@ -12,6 +12,8 @@ from onnx import TensorProto, numpy_helper
 Shape = tuple[int | None, ...]
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_ELEMENT_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -68,10 +70,10 @@ def array_of(tensor: TensorProto) -> Array:
 
 
 def _numpy_type(element: int) -> np.dtype[Any] | None:
-    return None if element == TensorProto.UNDEFINED else onnx.helper.tensor_dtype_to_np_dtype(element)
+    return onnx.helper.tensor_dtype_to_np_dtype(element) if element in _ELEMENT_TYPES else None
 
 
 def _is_foreign(element: int) -> bool:
     # Types that onnx maps to ml_dtypes are not numpy's own, and ONNX Runtime hands none of them to Python.
     dtype = _numpy_type(element)
-    return dtype is not None and not dtype.isbuiltin
+    return dtype is not None and dtype.isbuiltin != 1

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.serving import serving
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C even where the tests run in the background of a shell script, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_to_stderr() -> None:
+    """Keep the lines of servers in this process out of the standard output of commands in it."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 
 @pytest.fixture(scope="session")

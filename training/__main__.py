@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training")
     except commands.EXPECTED_ERRORS as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return commands.INTERRUPTED
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

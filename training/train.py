@@ -7,6 +7,7 @@ and resumed ends with the same weights, bit for bit, as one that wasn't.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import cos, pi
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -23,6 +24,7 @@ from training.model import LeNet, random_start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from torch import Generator, Tensor
 
     from training.data import Digits
@@ -132,7 +134,7 @@ def train(
 
 def split(digits: Digits, held_out: int) -> tuple[Digits, Digits]:
     """Cut the last `held_out` images off."""
-    edge = len(digits) - held_out
+    edge = max(0, len(digits) - held_out)
     return digits[:edge], digits[edge:]
 
 
@@ -163,10 +165,16 @@ def _step(run: Run, digits: Digits, steps_per_epoch: int, total: int) -> None:
 
 def _batch(run: Run, digits: Digits, steps_per_epoch: int) -> tuple[Tensor, Tensor]:
     epoch, position = divmod(run.step, steps_per_epoch)
-    order = torch.randperm(len(digits), generator=_generator(run.settings.seed, _ORDER, epoch))
     size = run.settings.batch_size
-    chosen = order[position * size : (position + 1) * size].numpy()
+    chosen = _order(run.settings.seed, epoch, len(digits))[position * size : (position + 1) * size]
     return as_input(digits.images[chosen]), torch.from_numpy(digits.labels[chosen])
+
+
+@lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """Shuffle the images' numbers; kept for all steps of an epoch."""
+    shuffled: NDArray[np.int64] = torch.randperm(count, generator=_generator(seed, _ORDER, epoch)).numpy()
+    return shuffled
 
 
 def _generator(seed: int, stream: int, index: int) -> Generator:

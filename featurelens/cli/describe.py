@@ -54,8 +54,10 @@ def layers(
     print(_headline(description))
     print_table(
         ["layer", "op", "shape", "parameters", "kernel", "strides", "receptive field"],
-        [_row(layer) for layer in description.layers],
+        [_row(layer) for layer in description.layers if not layer.auxiliary],
     )
+    if auxiliary := [layer.name for layer in description.layers if layer.auxiliary]:
+        print(f"by name only, not among all: {', '.join(auxiliary)}")
 
 
 def _as_json(description: ModelDescription) -> dict[str, object]:

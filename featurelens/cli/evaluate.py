@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -41,6 +42,10 @@ def evaluate(
     model_version: VersionOption = "",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images in one call.")] = 100,
     confusion: Annotated[bool, typer.Option("--confusion", help="Show what was taken for what.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Folder with its files; else fetched."),
+    ] = None,
     output: OutputOption = Output.TABLE,
     timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
@@ -48,7 +53,7 @@ def evaluate(
     with Client(server, timeout=timeout) as client:
         description = client.describe(model, model_version)
         _check_labels(description)
-        images, truth = needing("training", _mnist)
+        images, truth = needing("training", lambda: _mnist(data))
         options = ClassifyOptions(model=model, version=description.version, top_k=1)
         counts = _confusion(client, images, truth, batch_size, options)
     result = _summary(dataset, description, counts)
@@ -70,16 +75,19 @@ def _check_labels(model: ModelDescription) -> None:
         )
 
 
-def _mnist() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def _mnist(folder: Path | None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return the test images as LeNet takes them, float32 [10000, 1, 32, 32] with ink 1, and their digits."""
-    from training.data import load_mnist
+    from training.data import load_mnist, read_digits
     from training.fetch import FetchError
+    from training.idx import IdxError
 
     try:
-        digits = load_mnist("test")
-    except FetchError as error:
+        digits = read_digits(folder, "test") if folder else load_mnist("test")
+    except (FetchError, IdxError, OSError) as error:
         raise CommandError(str(error)) from error
-    return digits.images[:, None].astype(np.float32) / 255, digits.labels
+    images = digits.images[:, None].astype(np.float32)
+    images /= 255
+    return images, digits.labels
 
 
 def _confusion(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from threading import Lock
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from service.api.status import status_of
 from service.errors import (
@@ -23,7 +24,7 @@ from service.errors import (
     ServiceError,
 )
 
-_log = structlog.stdlib.get_logger("featurelens.access")
+_log: FilteringBoundLogger = structlog.get_logger()
 
 _MAX_ID_CHARACTERS = 256
 
@@ -33,7 +34,6 @@ class Call(ABC):
 
     Attributes:
         method: full name, such as `/featurelens.v1.Classifier/Classify`.
-        request_id: the caller's, else one made here.
         deadline: on time.monotonic's clock, in seconds.
         started_ns: when it arrived, on time.perf_counter_ns's clock.
         error: why it failed, once it has.
@@ -42,13 +42,24 @@ class Call(ABC):
     def __init__(self, method: str, deadline: float, request_id: str | None = None) -> None:
         self.method = method
         self.deadline = deadline
-        self.request_id = request_id or uuid.uuid4().hex
+        self._request_id = request_id
         self._facts: dict[str, object] = {}
         self.started_ns = time.perf_counter_ns()
         self.error: ServiceError | None = None
         self._ended = False
         self._on_end: list[Callable[[], None]] = []
         self._lock = Lock()
+
+    @property
+    def request_id(self) -> str:
+        """The caller's id, else one that is made when somebody first asks."""
+        if self._request_id is None:
+            self._request_id = uuid.uuid4().hex
+        return self._request_id
+
+    @request_id.setter
+    def request_id(self, value: str) -> None:
+        self._request_id = value
 
     def identify(self, request_id: str) -> None:
         """Take the id that the message gives, if it gives one.
@@ -60,7 +71,8 @@ class Call(ABC):
             raise InvalidRequestError(
                 f"the id has {len(request_id)} characters, the limit is {_MAX_ID_CHARACTERS}; shorten it"
             )
-        self.request_id = request_id or self.request_id
+        if request_id:
+            self.request_id = request_id
 
     def tighten(self, timeout_s: float) -> None:
         """Bring the deadline forward, unless it is sooner already."""
@@ -83,6 +95,17 @@ class Call(ABC):
         """End the call with an error."""
         if self._end(status_of(error).name, error):
             self._send(self._with_request_id(error))
+
+    def time_out(self) -> None:
+        """End the call because its deadline passed."""
+        self.fail(DeadlineExceededError("the deadline passed before the answer was ready"))
+
+    def cancel(self) -> None:
+        """End the call because its client went away, or because the client's own deadline passed."""
+        if time.monotonic() >= self.deadline:
+            self.time_out()
+        else:
+            self.fail(CancelledError("the client cancelled the call"))
 
     def abandoned(self) -> ServiceError | None:
         """Tell why nobody waits for the answer any more, if so."""

@@ -21,8 +21,10 @@ from service.api.status import status_of
 from service.api.tally import Tally
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, ServiceError
+from service.job import Job, Result
+from service.model import Model
 from service.repository import Repository, ServedModel
-from service.scheduler import Job, Result, Scheduler
+from service.scheduler import Scheduler
 from service.statistics import Inference
 
 Encode = Callable[[pb.ClassifyResponse], bytes]
@@ -79,7 +81,7 @@ class ClassifyMethod:
         call.note(model=served.name, version=served.version)
         tally = Tally(call, served.statistics)
         self._limits.check_layers(len(request.layers))
-        layers = served.model.resolve_layers(request.layers)
+        layers = _sendable(served.model, request.layers)
         self._limits.check_layers(len(layers))
         return _Plan(
             call=call,
@@ -154,6 +156,15 @@ def _parse(data: bytes) -> pb.ClassifyRequest:
         return pb.ClassifyRequest.FromString(data)
     except DecodeError as error:
         raise InvalidRequestError("the request is not an encoded ClassifyRequest") from error
+
+
+def _sendable(model: Model, names: Sequence[str]) -> tuple[str, ...]:
+    """Resolve layer names; strings, which a Tensor can't hold, are left out of "*" and refused by name."""
+    layers = model.resolve_layers(names)
+    strings = {name for name in layers if model.graph.layers[name].spec.dtype == np.object_}
+    if asked := strings.intersection(names):
+        raise InvalidRequestError(f'layer "{min(asked)}" holds strings, which can\'t be returned here')
+    return tuple(name for name in layers if name not in strings)
 
 
 def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from threading import Lock
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from service.api.call import Call
 from service.errors import InternalError, OverloadedError, ServiceError
 
-_log = structlog.stdlib.get_logger(__name__)
+_log: FilteringBoundLogger = structlog.get_logger()
 
 Handler = Callable[[bytes, Call], None]
 """Takes an encoded request and ends the call, now or later, on whatever thread."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from urllib.parse import quote
 
 import grpc
@@ -13,24 +11,10 @@ import grpc
 from service.api.call import Call
 from service.api.dispatch import Dispatcher, Handler, StreamMethod
 from service.api.status import status_of
-from service.errors import CancelledError, DeadlineExceededError, ServiceError, StartupError
+from service.errors import ServiceError, StartupError
+from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
-
-# A status message travels in a header, and many clients refuse headers over 8 KiB.
-_MAX_MESSAGE_CHARACTERS = 2048
-_REQUEST_ID_KEY = "x-request-id"
-
-
-@dataclass(frozen=True, slots=True)
-class TransportLimits:
-    """What a transport enforces by itself; seconds and bytes."""
-
-    max_request_bytes: int
-    max_response_bytes: int
-    default_deadline_s: float
-    max_deadline_s: float
-    max_stream_in_flight: int
 
 
 def build_server(dispatcher: Dispatcher, limits: TransportLimits) -> grpc.aio.Server:
@@ -75,12 +59,11 @@ def _channel_options(limits: TransportLimits) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", limits.max_response_bytes),
         # By default a second server binds the same port silently.
         ("grpc.so_reuseport", 0),
-        # Bounds what one connection can make the server work on; with it a flood of resets stays cheap.
-        ("grpc.max_concurrent_streams", 256),
-        # Finds peers that went away without a word, and refuses peers that ping more than every 10 s.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        ("grpc.keepalive_time_ms", limits.keepalive_time_s * 1000),
+        ("grpc.keepalive_timeout_ms", limits.keepalive_timeout_s * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
+        # Refuses peers that ping more often than every 10 s.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ]
 
@@ -91,7 +74,8 @@ class _GrpcioCall(Call):
     def __init__(
         self, method: str, context: _Context, limits: TransportLimits, arrive: Callable[[_GrpcioCall], None]
     ) -> None:
-        super().__init__(method, _deadline(context, limits), _request_id(context))
+        request_id = request_id_in(context.invocation_metadata() or ())
+        super().__init__(method, limits.deadline(context.time_remaining()), request_id)
         self.outcome: bytes | ServiceError = b""
         self._loop = asyncio.get_running_loop()
         self._arrive = arrive
@@ -101,17 +85,6 @@ class _GrpcioCall(Call):
         """Bring the deadline forward."""
         super().tighten(timeout_s)
         self._loop.call_soon_threadsafe(self._rearm)
-
-    def time_out(self) -> None:
-        """End the call because its deadline passed."""
-        self.fail(DeadlineExceededError("the deadline passed before the answer was ready"))
-
-    def cancel(self) -> None:
-        """End the call because its client went away, or because the client's own deadline passed."""
-        if time.monotonic() >= self.deadline:
-            self.time_out()
-        else:
-            self.fail(CancelledError("the client cancelled the call"))
 
     def _send(self, outcome: bytes | ServiceError) -> None:
         self.outcome = outcome
@@ -139,9 +112,9 @@ def _unary(
         except asyncio.CancelledError:
             call.cancel()
             raise
-        context.set_trailing_metadata(((_REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
+        context.set_trailing_metadata(((REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
         if isinstance(call.outcome, ServiceError):
-            await context.abort(status_of(call.outcome), str(call.outcome)[:_MAX_MESSAGE_CHARACTERS])
+            await context.abort(status_of(call.outcome), status_message(call.outcome))
         return call.outcome
 
     return answer
@@ -188,17 +161,3 @@ def _in_band(call: _GrpcioCall, method: StreamMethod) -> bytes:
     if isinstance(call.outcome, ServiceError):
         return method.encode_error(call.request_id, call.outcome)
     return call.outcome
-
-
-def _deadline(context: _Context, limits: TransportLimits) -> float:
-    remaining = context.time_remaining()
-    if remaining is None:
-        remaining = limits.default_deadline_s
-    return time.monotonic() + min(remaining, limits.max_deadline_s)
-
-
-def _request_id(context: _Context) -> str | None:
-    for key, value in context.invocation_metadata() or ():
-        if key == _REQUEST_ID_KEY and isinstance(value, str):
-            return value
-    return None

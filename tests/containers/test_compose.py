@@ -216,4 +216,4 @@ def test_logs_are_lines_of_json(deployment: Deployment) -> None:
     lines = [json.loads(line) for line in logs.stderr.splitlines()]
 
     assert logs.stdout == "featurelens is serving lenet on 0.0.0.0:8001\n"
-    assert "/featurelens.v1.Classifier/Classify" in {line.get("method") for line in lines}
+    assert {line["code"] for line in lines if "Classifier/Classify" in line.get("method", "")} == {"OK"}

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import structlog
 
 from featurelens import Client
 from featurelens.cli import main
@@ -33,12 +32,9 @@ Command = Callable[..., Ended]
 @pytest.fixture
 def command(
     server_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
+) -> Command:
     """Run `featurelens ARGUMENTS...` in this process, with the real server as its default."""
     monkeypatch.setenv("FEATURELENS_SERVER", server_address)
-    # The server shares this process and would log into the command's output.
-    defaults = structlog.get_config()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["featurelens", *map(str, arguments)])
@@ -46,8 +42,7 @@ def command(
             main()
         return Ended(int(ended.value.code or 0), *capsys.readouterr())
 
-    yield run
-    structlog.configure(**defaults)
+    return run
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class Describing(Unimplemented):
         self.released = threading.Event()
 
     def DescribeModel(self, request: Any, context: Any) -> DescribeModelResponse:  # noqa: ANN401, N802
-        return DescribeModelResponse(name="lenet", version="1")
+        return DescribeModelResponse(name="lenet", version="1", labels=["cat", "dog"])
 
     def ClassifyStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: ANN401, N802
         for request in itertools.islice(request_iterator, self.answers):

@@ -20,7 +20,8 @@ def test_counts_wrong_answers(label: str, wrong: int, capsys: pytest.CaptureFixt
 
 def test_says_why_the_server_did_not_start(tmp_path: Path) -> None:
     completed = subprocess.run(
-        [sys.executable, demo.__file__, tmp_path],
+        [sys.executable, "-m", "scripts.demo", tmp_path],
+        cwd=demo.ROOT,
         env=os.environ | {"FEATURELENS_MODEL_REPOSITORY": str(tmp_path / "absent")},
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,30 @@ import pytest
 
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from tests.service import onnx_models
+from tests.serving import Serving
+from tests.serving import serving as run_server
 
 if TYPE_CHECKING:  # the typed stub of aio calls exists in the .pyi only
     from protos.featurelens.v1.classifier_pb2_grpc import ClassifierAsyncStub
+
+
+@pytest.fixture(scope="session", params=["grpcio", "native"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each of the transports in turn: what goes through a server holds over both."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def server_address(transport: str) -> Iterator[str]:
+    """The address of a real server of the shipped LeNet, over each transport."""
+    with run_server(transport=transport) as server:
+        yield server.address
+
+
+@pytest.fixture
+def serving(transport: str) -> Serving:
+    """Start servers with settings of the test's own, over each transport."""
+    return partial(run_server, transport=transport)
 
 
 @pytest.fixture

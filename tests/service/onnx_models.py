@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ def value(name: str, dims: Dims | None, element: int = TensorProto.FLOAT) -> Val
 
 
 def node(op_type: str, inputs: str, outputs: str, **attributes: Any) -> NodeProto:  # noqa: ANN401 - as make_node
-    """Make a node; tensor names are separated by blanks."""
-    return helper.make_node(op_type, inputs.split(), outputs.split(), **attributes)
+    """Make a node; tensor names are separated by blanks, two of which leave an input out."""
+    return helper.make_node(op_type, inputs.split(" ") if inputs else [], outputs.split(), **attributes)
 
 
 def model(
@@ -60,9 +60,17 @@ def lenet(seed: int = 0) -> onnx.ModelProto:
     """LeNet as the product ships it, with its tensor names and random weights."""
     weights = random_weights(
         seed,
-        w1=(6, 1, 5, 5), b1=(6,), w2=(16, 6, 5, 5), b2=(16,), w3=(120, 400), b3=(120,),
-        w4=(100, 120), b4=(100,), w5=(10, 100), b5=(10,),
-    )  # fmt: skip
+        w1=(6, 1, 5, 5),
+        b1=(6,),
+        w2=(16, 6, 5, 5),
+        b2=(16,),
+        w3=(120, 400),
+        b3=(120,),
+        w4=(100, 120),
+        b4=(100,),
+        w5=(10, 100),
+        b5=(10,),
+    )
     weights |= {"mean": np.full((1, 1, 1, 1), 0.1, np.float32), "std": np.full(1, 0.3, np.float32)}
     nodes = [
         node("Sub", "image mean", "centered"),
@@ -81,7 +89,9 @@ def lenet(seed: int = 0) -> onnx.ModelProto:
         node("Gemm", "relu4 w5 b5", "logits", transB=1),
         node("Softmax", "logits", "probabilities"),
     ]
-    table = [{"name": n, "op": "", "module": f"net.{n}"} for n in ("conv1", "relu1", "fc1")]
+    auxiliary = ("centered", "normalized", "flat")
+    computed = [node.output[0] for node in nodes]
+    table = [{"name": n, "op": "", "module": f"net.{n}"} for n in computed if n not in auxiliary]
     return model(
         nodes,
         [value("image", ["batch", 1, 32, 32])],
@@ -92,3 +102,172 @@ def lenet(seed: int = 0) -> onnx.ModelProto:
             "featurelens.labels": json.dumps(list("0123456789")),
         },
     )
+
+
+def channels_last() -> onnx.ModelProto:
+    """A convolution as TensorFlow's exporter wraps it: channels last outside, first inside."""
+    nodes = [
+        node("Transpose", "image", "nchw", perm=[0, 3, 1, 2]),
+        node("Conv", "nchw w", "conv", strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Transpose", "conv", "nhwc", perm=[0, 2, 3, 1]),
+        node("Relu", "nhwc", "relu"),
+        node("GlobalAveragePool", "conv", "pooled"),
+        node("Flatten", "pooled", "features"),
+    ]
+    outputs = [value("features", ["n", 4]), value("relu", ["n", 6, 6, 4])]
+    return model(nodes, [value("image", ["n", 12, 12, 3])], outputs, random_weights(w=(4, 3, 3, 3)))
+
+
+def two_inputs() -> onnx.ModelProto:
+    """Two inputs, two outputs, and an output that no other node uses."""
+    nodes = [
+        node("Mul", "image gain", "scaled"),
+        node("ReduceSum", "scaled axes", "total"),
+        node("Neg", "total", "negative"),
+    ]
+    inputs = [value("image", ["n", 3, 8, 8]), value("gain", [1])]
+    outputs = [value("total", ["n", 3, 1, 1]), value("negative", ["n", 3, 1, 1])]
+    return model(nodes, inputs, outputs, {"axes": np.array([2, 3], np.int64)})
+
+
+def without_batch() -> onnx.ModelProto:
+    nodes = [node("MatMul", "w vector", "product"), node("Sigmoid", "product", "squashed")]
+    return model(nodes, [value("vector", [5])], [value("squashed", [4])], random_weights(w=(4, 5)))
+
+
+def branching() -> onnx.ModelProto:
+    """An If whose branches use a tensor of the outer graph that is not among its inputs."""
+
+    def branch(op_type: str) -> onnx.GraphProto:
+        return helper.make_graph(
+            [node(op_type, "x", f"inner_{op_type}")], op_type, [], [value(f"inner_{op_type}", ["n", 4])]
+        )
+
+    nodes = [
+        node("ReduceSum", "x", "sum", keepdims=0),
+        node("Greater", "sum zero", "positive"),
+        node("If", "positive", "chosen", then_branch=branch("Relu"), else_branch=branch("Neg")),
+        node("Abs", "chosen", "y"),
+    ]
+    return model(nodes, [value("x", ["n", 4])], [value("y", ["n", 4])], {"zero": np.array(0, np.float32)})
+
+
+def looping() -> onnx.ModelProto:
+    """A Loop that doubles its state three times."""
+    body = helper.make_graph(
+        [node("Add", "state state", "doubled"), node("Identity", "going_on", "go_on")],
+        "body",
+        [
+            value("turn", [], TensorProto.INT64),
+            value("going_on", [], TensorProto.BOOL),
+            value("state", ["n", 2]),
+        ],
+        [value("go_on", [], TensorProto.BOOL), value("doubled", ["n", 2])],
+    )
+    nodes = [node("Loop", "turns yes x", "eightfold", body=body), node("Neg", "eightfold", "y")]
+    constants = {"turns": np.array(3, np.int64), "yes": np.array(True)}
+    return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], constants)
+
+
+def texts() -> onnx.ModelProto:
+    """String tensors in, between and out."""
+    nodes = [node("StringConcat", "words suffix", "marked"), node("StringConcat", "marked suffix", "twice")]
+    words, twice = (value(name, ["n"], TensorProto.STRING) for name in ("words", "twice"))
+    return model(nodes, [words], [twice], {"suffix": np.array(["!"], dtype=object)})
+
+
+def through(element: int) -> onnx.ModelProto:
+    """A tensor of another type (`narrow`) between float32 ones, and as a declared output (`out`)."""
+    nodes = [
+        node("Relu", "x", "positive"),
+        node("Cast", "positive", "narrow", to=element),
+        node("Cast", "positive", "out", to=element),
+        node("Cast", "narrow", "y", to=TensorProto.FLOAT),
+    ]
+    outputs = [value("y", ["n", 4]), value("out", ["n", 4], element)]
+    return model(nodes, [value("x", ["n", 4])], outputs)
+
+
+def counting() -> onnx.ModelProto:
+    """An int64 and a bool tensor between float32 ones, and shapes computed while running."""
+    nodes = [
+        node("ArgMax", "x", "best", axis=1),
+        node("Cast", "best", "y", to=TensorProto.FLOAT),
+        node("Shape", "x", "shape"),
+        node("Greater", "x zero", "mask"),
+        node("NonZero", "mask", "places"),
+        node("Cast", "places", "where", to=TensorProto.FLOAT),
+    ]
+    outputs = [value("y", ["n", 1]), value("where", [2, None])]
+    return model(nodes, [value("x", ["n", 4])], outputs, {"zero": np.array(0, np.float32)})
+
+
+def exposed_initializer() -> onnx.ModelProto:
+    """Weights listed among the inputs, as files of before 2019 do."""
+    inputs = [value("x", ["n", 4]), value("w", [4, 3]), value("b", [3])]
+    nodes = [node("MatMul", "x w", "product"), node("Add", "product b", "y")]
+    return model(nodes, inputs, [value("y", ["n", 3])], random_weights(w=(4, 3), b=(3,)))
+
+
+def residual() -> onnx.ModelProto:
+    """A residual block, then squeeze-and-excitation, then a classifier."""
+    nodes = [
+        node("Conv", "image w1", "stem", pads=[1, 1, 1, 1]),
+        node("Conv", "stem w2", "block", pads=[1, 1, 1, 1]),
+        node("Add", "stem block", "sum"),
+        node("Conv", "image w3", "shortcut", strides=[2, 2]),
+        node("Conv", "sum w4", "down", strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Add", "down shortcut", "uneven"),
+        node("GlobalAveragePool", "uneven", "squeezed"),
+        node("Sigmoid", "squeezed", "gate"),
+        node("Mul", "uneven gate", "excited"),
+        node("Flatten", "squeezed", "flat"),
+        node("Gemm", "flat w5 b5", "logits", transB=1),
+    ]
+    weights = random_weights(
+        w1=(4, 3, 3, 3), w2=(4, 4, 3, 3), w3=(4, 3, 1, 1), w4=(4, 4, 3, 3), w5=(10, 4), b5=(10,)
+    )
+    outputs = [value("logits", ["n", 10]), value("excited", ["n", 4, 8, 8])]
+    return model(nodes, [value("image", ["n", 3, 16, 16])], outputs, weights)
+
+
+def convolutions() -> onnx.ModelProto:
+    """Transposed, dilated, grouped convolutions, and padding that is told by rule."""
+    nodes = [
+        node("ConvTranspose", "image w1", "transposed", pads=[1, 1, 1, 1]),
+        node("Conv", "transposed w2", "dilated", dilations=[2, 3]),
+        node("Conv", "dilated w3", "grouped", group=2),
+        node("Conv", "grouped w4", "same_upper", auto_pad="SAME_UPPER", strides=[2, 2]),
+        node("MaxPool", "same_upper", "same_lower", auto_pad="SAME_LOWER", kernel_shape=[2, 2]),
+        node("ConvTranspose", "same_lower w1", "upsampled", strides=[2, 2]),
+    ]
+    weights = random_weights(w1=(4, 4, 3, 3), w2=(4, 4, 3, 3), w3=(4, 2, 3, 3), w4=(4, 4, 3, 3))
+    return model(
+        nodes, [value("image", ["n", 4, 20, 20])], [value("upsampled", ["n", 4, None, None])], weights
+    )
+
+
+def free_size() -> onnx.ModelProto:
+    """Takes pictures of any size, which must be even: it cuts them into two."""
+    nodes = [
+        node("Conv", "image w", "conv", pads=[1, 1, 1, 1]),
+        node("Reshape", "conv halves", "halves_of_it"),
+        node("ReduceMean", "halves_of_it", "y", keepdims=0),
+    ]
+    weights = random_weights(w=(3, 1, 3, 3)) | {"halves": np.array([2, -1], np.int64)}
+    return model(nodes, [value("image", ["n", 1, "height", "width"])], [value("y", [])], weights)
+
+
+FOREIGN: Mapping[str, Callable[[], onnx.ModelProto]] = {
+    "channels_last": channels_last,
+    "two_inputs": two_inputs,
+    "without_batch": without_batch,
+    "branching": branching,
+    "looping": looping,
+    "texts": texts,
+    "counting": counting,
+    "exposed_initializer": exposed_initializer,
+    "residual": residual,
+    "convolutions": convolutions,
+    "free_size": free_size,
+}

@@ -19,7 +19,7 @@ from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from service.model import Model
 from tests.service.test_classify import digits
-from tests.serving import serving
+from tests.serving import Serving
 
 REQUEST = pb.ClassifyRequest(tensor=pack(digits(1)))
 TIMEOUT_S = 20
@@ -76,7 +76,7 @@ def test_a_call_without_an_id_gets_one_of_its_own(stub: ClassifierStub) -> None:
     assert first != second
 
 
-def test_the_callers_deadline_holds(held: HeldRuns) -> None:
+def test_the_callers_deadline_holds(held: HeldRuns, serving: Serving) -> None:
     with serving() as server, grpc.insecure_channel(server.address) as channel:
         stub = ClassifierStub(channel)
         code, _ = error_of(lambda: stub.Classify(REQUEST, timeout=0.2))
@@ -85,7 +85,7 @@ def test_the_callers_deadline_holds(held: HeldRuns) -> None:
         assert stub.Classify(REQUEST).results
 
 
-def test_a_call_without_a_deadline_gets_the_servers(held: HeldRuns) -> None:
+def test_a_call_without_a_deadline_gets_the_servers(held: HeldRuns, serving: Serving) -> None:
     with serving(default_deadline_s=0.2) as server, grpc.insecure_channel(server.address) as channel:
         code, details = error_of(lambda: ClassifierStub(channel).Classify(REQUEST))
         assert code == "DEADLINE_EXCEEDED"
@@ -93,7 +93,7 @@ def test_a_call_without_a_deadline_gets_the_servers(held: HeldRuns) -> None:
         held.may_run.set()
 
 
-async def test_a_cancelled_call_in_the_queue_never_runs(held: HeldRuns) -> None:
+async def test_a_cancelled_call_in_the_queue_never_runs(held: HeldRuns, serving: Serving) -> None:
     with serving() as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub: Any = ClassifierStub(channel)
@@ -112,7 +112,7 @@ async def test_a_cancelled_call_in_the_queue_never_runs(held: HeldRuns) -> None:
     assert held.count == 2
 
 
-def test_calls_over_the_limit_are_refused_at_once(held: HeldRuns) -> None:
+def test_calls_over_the_limit_are_refused_at_once(held: HeldRuns, serving: Serving) -> None:
     with serving(max_concurrent_calls=1) as server, grpc.insecure_channel(server.address) as channel:
         stub = ClassifierStub(channel)
         running = stub.Classify.future(REQUEST)
@@ -127,7 +127,7 @@ def test_calls_over_the_limit_are_refused_at_once(held: HeldRuns) -> None:
         assert stub.Classify(REQUEST).results
 
 
-def test_a_full_queue_is_resource_exhausted(held: HeldRuns) -> None:
+def test_a_full_queue_is_resource_exhausted(held: HeldRuns, serving: Serving) -> None:
     with serving(max_queue_size=1) as server, grpc.insecure_channel(server.address) as channel:
         stub = ClassifierStub(channel)
         running = stub.Classify.future(REQUEST)
@@ -143,7 +143,9 @@ def test_a_full_queue_is_resource_exhausted(held: HeldRuns) -> None:
         assert running.result(timeout=TIMEOUT_S).results
 
 
-def test_a_fault_of_ours_is_internal_and_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_internal_and_leaks_nothing(
+    monkeypatch: pytest.MonkeyPatch, serving: Serving
+) -> None:
     def explode(*_: object) -> None:
         raise ValueError("secret path /models/x.onnx")
 
@@ -173,7 +175,7 @@ def test_an_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
 
 
 @pytest.mark.parametrize("service", ["", "featurelens.v1.Classifier"])
-def test_health_check_says_serving(channel: grpc.Channel, service: str) -> None:
+def test_health_check_says_serving(channel: grpc.Channel, service: str, serving: Serving) -> None:
     answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
@@ -183,7 +185,7 @@ def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> Non
     assert error_of(lambda: stub.Check(health_pb2.HealthCheckRequest(service="x")))[0] == "NOT_FOUND"
 
 
-def test_health_watch_sees_the_drain() -> None:
+def test_health_watch_sees_the_drain(serving: Serving) -> None:
     with serving(drain_s=0.05) as server:
         channel = grpc.insecure_channel(server.address)
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -202,7 +204,7 @@ def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
     assert {"featurelens.v1.Classifier", "grpc.health.v1.Health"} <= names
 
 
-def test_reflection_can_be_switched_off() -> None:
+def test_reflection_can_be_switched_off(serving: Serving) -> None:
     with serving(reflection=False) as server, grpc.insecure_channel(server.address) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(list_services="")

@@ -15,7 +15,7 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import unpack
 from tests.service.test_classify import LAYERS, MODEL
-from tests.serving import serving
+from tests.serving import Serving
 
 
 def described(stub: ClassifierStub, **fields: bool) -> dict[str, pb.Layer]:
@@ -99,7 +99,7 @@ def test_weights_come_when_asked_and_are_those_of_the_file(stub: ClassifierStub)
         np.testing.assert_array_equal(weight, initializers[name])
 
 
-def test_weights_over_the_limit_are_refused() -> None:
+def test_weights_over_the_limit_are_refused(serving: Serving) -> None:
     with serving(max_response_bytes=100_000) as server, grpc.insecure_channel(server.address) as channel:
         with pytest.raises(grpc.RpcError) as info:
             ClassifierStub(channel).DescribeModel(pb.DescribeModelRequest(include_weights=True))

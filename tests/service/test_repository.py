@@ -20,7 +20,7 @@ from service.settings import Settings
 from tests.service import onnx_models
 from tests.service.conftest import add_model
 from tests.service.test_classify import SAMPLES
-from tests.serving import serving
+from tests.serving import Serving
 
 
 def load(folder: Path) -> Repository:
@@ -55,7 +55,7 @@ def test_the_newest_ready_version_answers(repository: Path) -> None:
     assert [entry.version for entry in models.entries()] == ["1", "2", "10", "11"]
 
 
-def test_one_bad_file_does_not_keep_the_others_from_serving(repository: Path) -> None:
+def test_one_bad_file_does_not_keep_the_others_from_serving(repository: Path, serving: Serving) -> None:
     add_model(repository, "broken", b"no model at all")
     with serving(model_repository=repository) as server, grpc.insecure_channel(server.address) as channel:
         models = ClassifierStub(channel).ListModels(pb.ListModelsRequest()).models
@@ -127,7 +127,9 @@ def test_a_repository_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
-def test_logits_become_probabilities_and_labels_come_from_the_config(tmp_path: Path) -> None:
+def test_logits_become_probabilities_and_labels_come_from_the_config(
+    tmp_path: Path, serving: Serving
+) -> None:
     add_model(tmp_path, "tiny", tiny_classifier())
     (tmp_path / "tiny" / "config.toml").write_text('labels = ["cat", "dog", "eel"]\n')
     request = pb.ClassifyRequest(tensor=pack(np.array([[0.0, 1.0]], np.float32)))
@@ -174,7 +176,9 @@ def test_a_wrong_config_is_refused_with_its_reason(tmp_path: Path, config: str, 
     assert reason in str(info.value)
 
 
-def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(tmp_path: Path) -> None:
+def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(
+    tmp_path: Path, serving: Serving
+) -> None:
     add_model(tmp_path, "tiny", tiny_classifier())
     request = pb.ClassifyRequest(images=pb.EncodedImages(images=[SAMPLES[0].read_bytes()]))
     with serving(model_repository=tmp_path) as server, grpc.insecure_channel(server.address) as channel:
@@ -183,3 +187,27 @@ def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(tmp_pat
         assert isinstance(info.value, grpc.Call)
         assert info.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "send a tensor" in (info.value.details() or "")
+
+
+def test_layers_of_strings_are_left_out_of_all_and_refused_by_name(tmp_path: Path, serving: Serving) -> None:
+    """A classifier that also looks its class's name up, in the graph."""
+    model = tiny_classifier()
+    model.graph.node.extend(
+        [
+            helper.make_node("ArgMax", ["scores"], ["class"], axis=1, keepdims=0),
+            helper.make_node("Gather", ["names", "class"], ["name"]),
+        ]
+    )
+    names = numpy_helper.from_array(np.array(["cat", "dog", "eel"], np.object_), "names")
+    model.graph.initializer.append(names)
+    add_model(tmp_path, "tiny", model)
+    tensor = pack(np.array([[0.0, 1.0]], np.float32))
+    with serving(model_repository=tmp_path) as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        every = stub.Classify(pb.ClassifyRequest(tensor=tensor, layers=["*"]))
+        with pytest.raises(grpc.RpcError) as info:
+            stub.Classify(pb.ClassifyRequest(tensor=tensor, layers=["name"]))
+    assert [layer.name for layer in every.feature_maps] == ["scores", "class"]
+    assert isinstance(info.value, grpc.Call)
+    assert info.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert 'layer "name" holds strings' in (info.value.details() or "")

@@ -13,7 +13,7 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from tests.service.test_classify import digits
-from tests.serving import serving
+from tests.serving import Serving
 
 if TYPE_CHECKING:
     from protos.featurelens.v1.classifier_pb2_grpc import ClassifierAsyncStub
@@ -78,7 +78,7 @@ def test_an_empty_stream_ends_well(stub: ClassifierStub) -> None:
     assert list(stub.ClassifyStream(iter(()))) == []
 
 
-def test_a_stream_with_one_slot_answers_all_in_order() -> None:
+def test_a_stream_with_one_slot_answers_all_in_order(serving: Serving) -> None:
     with serving(max_stream_in_flight=1) as server, grpc.insecure_channel(server.address) as channel:
         answers = list(ClassifierStub(channel).ClassifyStream(requests(20)))
     assert [answer.id for answer in answers] == [str(i) for i in range(20)]

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from onnx import parser
 
-from training import checkpoint
+from training import checkpoint, commands
 from training.__main__ import main
 from training.export import read_metadata
+from training.interrupt import interruptible
 from training.settings import Settings, flat
+from training.train import start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,8 +123,8 @@ def test_a_comparison_records_its_settings_and_leaves_the_test_images_alone(
 
 def test_ctrl_c_saves_and_resuming_ends_as_an_unbroken_run_does(idx_folder: Path, tmp_path: Path) -> None:
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    # 296 steps, enough to press Ctrl-C in between; with images held out, nothing has to be exported.
-    flags = ["--epochs", "8", "--batch-size", "8", "--held-out", "20"]
+    # 185 steps, enough to press Ctrl-C in between; with images held out, nothing has to be exported.
+    flags = ["--epochs", "5", "--batch-size", "8", "--held-out", "20"]
     command = [sys.executable, "-m", "training", *_train(idx_folder, broken), *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
@@ -132,7 +135,7 @@ def test_ctrl_c_saves_and_resuming_ends_as_an_unbroken_run_does(idx_folder: Path
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     step = checkpoint.load(broken / "checkpoint").step
-    assert 0 < step < 296
+    assert 0 < step < 185
     assert said.decode() == (
         f"stopped after step {step}, saved in {broken / 'checkpoint'}: --resume goes on from there\n"
     )
@@ -180,8 +183,6 @@ def test_resuming_with_other_settings_is_refused(
 def test_an_unfinished_run_is_not_exported(
     idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.train import start
-
     checkpoint.save(start(Settings()), tmp_path / "checkpoint")
     assert main(["export", "--data", str(idx_folder), *_places(tmp_path)]) == 1
     assert "training isn't finished" in capsys.readouterr().err
@@ -204,8 +205,6 @@ def test_evaluate_refuses_what_is_not_a_digit_classifier(
 
 
 def _foreign_model() -> bytes:
-    from onnx import parser
-
     text = '<ir_version: 8, opset_import: ["" : 17]> foreign (float[n] x) => (float[n] y) { y = Relu(x) }'
     return bytes(parser.parse_model(text).SerializeToString())
 
@@ -222,3 +221,20 @@ def test_every_setting_is_a_flag_with_its_default_in_the_help(capsys: pytest.Cap
     for name, default in flat(Settings()).items():
         assert f"--{name.replace('_', '-')} " in shown
         assert f"(default: {default})" in shown
+
+
+def test_ctrl_c_outside_the_training_loop_ends_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "evaluate", lambda **_: signal.raise_signal(signal.SIGINT))
+    assert main(["evaluate", "model.onnx"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    with interruptible() as stopped:
+        signal.raise_signal(signal.SIGINT)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -97,9 +97,10 @@ def test_held_out_images_are_the_last_ones_and_are_only_measured(train_digits: D
     assert all(error is not None and 0 <= error <= 100 for error in measured)
 
 
-def test_fewer_images_than_a_batch_are_refused(train_digits: Digits) -> None:
-    with pytest.raises(TrainingError, match="20 images to train on, expected at least a batch of 32"):
-        run_to_the_end(SHORT, train_digits[:20])
+@pytest.mark.parametrize(("held_out", "left"), [(300, 20), (320, 0), (1000, 0)])
+def test_fewer_images_than_a_batch_are_refused(train_digits: Digits, held_out: int, left: int) -> None:
+    with pytest.raises(TrainingError, match=f"^{left} images to train on, expected at least a batch of 32$"):
+        run_to_the_end(replace(SHORT, held_out=held_out), train_digits)
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:

@@ -11,8 +11,8 @@ from protos.inference import messages as pb
 from service.api.oip import strings
 from service.api.oip.datatypes import BYTES, WIRE, datatype_of
 from service.errors import InvalidRequestError
+from service.job import Result
 from service.repository import ServedModel
-from service.scheduler import Result
 
 _RAW = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _RESPONSE = pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER

@@ -26,7 +26,7 @@ def timeout_s(parameters: Parameters) -> float | None:
 
 
 def priority(parameters: Parameters) -> int:
-    """Return how urgent the request says it is; 0 if it doesn't.
+    """Return how urgent the request says it is, as `Job` takes it; 0 if it doesn't.
 
     Raises:
         InvalidRequestError: it is not a natural number.

@@ -68,23 +68,23 @@ def test_csv_has_the_same_columns(command: Command, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (
-            ["{}", "--output", "{}/rows.xlsx"],
-            "the output is rows.xlsx, expected a name that ends in .csv or .jsonl",
+            ["{}", "--output", "{}/r.xlsx"],
+            "the output is r.xlsx, expected a name that ends in .csv or .jsonl",
         ),
         (
-            ["{}/empty", "--output", "{}/rows.csv"],
+            ["{}/empty", "--output", "{}/r.csv"],
             "no images (.png, .jpg, .jpeg, .webp) in the folder {}/empty",
         ),
-        (["{}/*.gif", "--output", "{}/rows.csv"], "nothing matches {}/*.gif"),
+        (["{}/*.gif", "--output", "{}/r.csv"], "nothing matches {}/*.gif"),
         (
-            ["{}", "--output", "{}/missing/rows.csv"],
-            "can't write {}/missing/rows.csv: No such file or directory",
+            ["{}", "--output", "{}/missing/r.csv"],
+            "can't write {}/missing/r.csv: No such file or directory",
         ),
         (
-            ["{}", "--output", "{}/rows.csv", "--server", DEAD_ADDRESS],
+            ["{}", "--output", "{}/r.csv", "--server", DEAD_ADDRESS],
             f"no featurelens server answers at {DEAD_ADDRESS}; start one with `featurelens serve`",
         ),
-        (["{}", "--output", "{}/rows.csv", "--model", "nope"], 'there is no model "nope"; there is lenet'),
+        (["{}", "--output", "{}/r.csv", "--model", "nope"], 'there is no model "nope"; there is lenet'),
     ],
 )
 def test_what_cannot_be_done_is_one_line_status_2_and_no_file(
@@ -99,9 +99,7 @@ def test_what_cannot_be_done_is_one_line_status_2_and_no_file(
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_server_that_goes_away_leaves_the_rows_so_far(
-    command: Command, folder: Path, tmp_path: Path
-) -> None:
+def test_a_server_that_goes_away_leaves_rows(command: Command, folder: Path, tmp_path: Path) -> None:
     servicer = Describing(answers=2)
     with failing_server(servicer) as address:
         ended = command("batch", folder, "--output", tmp_path / "rows.jsonl", "--server", address)
@@ -116,20 +114,19 @@ def test_a_server_that_goes_away_leaves_the_rows_so_far(
 
 
 def test_ctrl_c_ends_the_run_cleanly(folder: Path, tmp_path: Path) -> None:
-    servicer = Describing(answers=2, then_wait=True)
+    output, partial = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.partial"
     program = "from featurelens.cli import main; main()"
+    arguments = ["batch", str(folder), "--output", str(output), "--server"]
+    servicer = Describing(answers=2, then_wait=True)
     with failing_server(servicer) as address:
-        arguments = ["batch", str(folder), "--output", str(tmp_path / "rows.csv"), "--server", address]
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True
-        )
-        servicer.waiting.wait(timeout=30)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        command = [sys.executable, "-c", program, *arguments, address]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            servicer.waiting.wait(timeout=30)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
         servicer.released.set()
 
+    count = len(partial.read_text().splitlines())
     assert process.returncode == 130
-    assert (
-        errors == f"featurelens: stopped after 2 of 7 images; their rows are in {tmp_path}/rows.csv.partial\n"
-    )
-    assert not (tmp_path / "rows.csv").exists()
+    assert errors == f"featurelens: stopped after {count} of 7 images; their rows are in {partial}\n"
+    assert not output.exists()

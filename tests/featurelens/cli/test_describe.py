@@ -44,11 +44,11 @@ def test_describes_a_model_as_json(command: Command) -> None:
     [
         (
             ["models", "--server", DEAD_ADDRESS],
-            f"no featurelens server answers at {DEAD_ADDRESS}; start one with ",
+            f"no featurelens server answers at {DEAD_ADDRESS}; start one ",
         ),
         (
             ["layers", "--server", DEAD_ADDRESS],
-            f"no featurelens server answers at {DEAD_ADDRESS}; start one with ",
+            f"no featurelens server answers at {DEAD_ADDRESS}; start one ",
         ),
         (["layers", "nope"], 'there is no model "nope"; there is lenet'),
     ],

@@ -19,10 +19,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def found(folder: Path, *inputs: str) -> list[str]:
-    return [
-        Path(path).relative_to(folder).as_posix()
-        for path in find_images(str(folder / each) for each in inputs)
-    ]
+    paths = find_images(str(folder / each) for each in inputs)
+    return [Path(path).relative_to(folder).as_posix() for path in paths]
 
 
 def test_a_folder_stands_for_the_images_below_it(folder: Path) -> None:
@@ -34,7 +32,7 @@ def test_files_are_taken_whatever_they_are_called(folder: Path) -> None:
 
 
 def test_patterns_are_expanded(folder: Path) -> None:
-    assert found(folder, "*.p*", "**/*.webp") == ["b.png", "sub/d.webp"]
+    assert found(folder, "*.p*", "s*/*.webp") == ["b.png", "sub/d.webp"]
 
 
 def test_a_name_with_pattern_characters_is_a_name(folder: Path) -> None:

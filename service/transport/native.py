@@ -1,0 +1,146 @@
+"""The fast transport: gRPC in Rust (pygrpc-native) for unary calls, and grpcio behind it for the rest.
+
+The front hands over every call that is waiting in one trip, so a burst becomes a batch without a timer. It
+knows no TLS, and no limit on the size of a message: that one is kept here.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import Condition, Thread
+from urllib.parse import quote
+
+from pygrpc_native import EVENT_CALL, NativeGrpcFront
+
+from service.api.call import Call
+from service.api.dispatch import Dispatcher
+from service.api.status import status_of
+from service.errors import DrainingError, LimitExceededError, ServiceError, StartupError
+from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
+
+_CALLS_PER_TRIP = 64
+# How often deadlines are looked at. Clients enforce their own; this is for those that set none.
+_SWEEP_MS = 100
+# One does 40,000 calls a second: the other cores are for the models.
+_IO_THREADS = 1
+
+
+class NativeTransport:
+    """Takes the calls of an address; what isn't unary goes on to a grpcio server on a Unix socket."""
+
+    def __init__(self, address: str, fallback: str, dispatcher: Dispatcher, limits: TransportLimits) -> None:
+        """Bind and start.
+
+        Raises:
+            StartupError: the address can't be bound.
+        """
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._methods = list(dispatcher.unary.items())
+        self._calls: dict[int, _NativeCall] = {}
+        self._changed = Condition()
+        self._draining = False
+        self._front = self._listen(address, fallback)
+        self.address = f"{address.rpartition(':')[0]}:{self._front.bound_port}"
+        self._thread = Thread(target=self._receive, name="native", daemon=True)
+        self._thread.start()
+
+    def drain(self, grace_s: float) -> None:
+        """Refuse new calls and wait for those in flight."""
+        with self._changed:
+            self._draining = True
+            self._changed.wait_for(lambda: not self._calls, grace_s)
+
+    def close(self) -> None:
+        """Close every connection; calls in flight end UNAVAILABLE."""
+        self._front.close()
+        self._thread.join()
+
+    def _listen(self, address: str, fallback: str) -> NativeGrpcFront:
+        limits = self._limits
+        try:
+            front = NativeGrpcFront(
+                address,
+                [(name, False) for name, _ in self._methods],
+                io_threads=_IO_THREADS,
+                call_details=True,
+                keepalive_time_ms=limits.keepalive_time_s * 1000,
+                keepalive_timeout_ms=limits.keepalive_timeout_s * 1000,
+                max_concurrent_streams=limits.max_concurrent_streams,
+            )
+        except OSError as error:
+            raise StartupError(
+                f"can't listen on {address}: {error.strerror}; choose another with --grpc-address"
+            ) from error
+        front.set_fallback(fallback)
+        front.start()
+        return front
+
+    def _receive(self) -> None:
+        """Take calls and cancellations until the front is closed."""
+        next_sweep = time.monotonic()
+        while (events := self._front.recv_batch_details(_CALLS_PER_TRIP, _SWEEP_MS)) is not None:
+            for kind, call_id, method_id, payload, _, details in events:
+                if kind == EVENT_CALL and payload is not None and details is not None:
+                    self._take(call_id, method_id, payload, details[0], details[2])
+                elif call := self._calls.get(call_id):
+                    call.cancel()
+            if (now := time.monotonic()) >= next_sweep:
+                self._sweep(now)
+                next_sweep = now + _SWEEP_MS / 1000
+
+    def _take(
+        self,
+        call_id: int,
+        method_id: int,
+        payload: bytes,
+        metadata: tuple[tuple[str, str | bytes], ...],
+        remaining_s: float | None,
+    ) -> None:
+        name, handler = self._methods[method_id]
+        call = _NativeCall(name, self._limits.deadline(remaining_s), request_id_in(metadata), self, call_id)
+        with self._changed:
+            self._calls[call_id] = call
+        if self._draining:
+            call.fail(DrainingError("the server is shutting down; try another one"))
+        elif len(payload) > self._limits.max_request_bytes:
+            call.fail(
+                LimitExceededError(
+                    f"the request has {len(payload)} bytes, the limit is {self._limits.max_request_bytes}"
+                )
+            )
+        else:
+            self._dispatcher.dispatch(handler, payload, call)
+
+    def _sweep(self, now: float) -> None:
+        with self._changed:
+            late = [call for call in self._calls.values() if call.deadline <= now]
+        for call in late:
+            call.time_out()
+
+    def leave(self, call_id: int, outcome: bytes | ServiceError, request_id: str) -> None:
+        """Send an outcome to the client; one that has gone is no error."""
+        metadata = ((REQUEST_ID_KEY, quote(request_id, safe=" ")),)
+        if isinstance(outcome, ServiceError):
+            code, _ = status_of(outcome).value
+            self._front.fail(call_id, code, status_message(outcome), metadata)
+        else:
+            self._front.respond(call_id, outcome, None, metadata)
+        with self._changed:
+            self._calls.pop(call_id, None)
+            if self._draining:
+                self._changed.notify_all()
+
+
+class _NativeCall(Call):
+    """A call whose outcome goes to the front."""
+
+    def __init__(
+        self, method: str, deadline: float, request_id: str | None, transport: NativeTransport, call_id: int
+    ) -> None:
+        super().__init__(method, deadline, request_id)
+        self._transport = transport
+        self._call_id = call_id
+
+    def _send(self, outcome: bytes | ServiceError) -> None:
+        self._transport.leave(self._call_id, outcome, self.request_id)
