@@ -79,11 +79,11 @@ def test_requests_that_share_a_run_count_it_once(held: HeldRuns, serving: Servin
         stub = InferenceStub(channel)
         running = stub.ModelInfer.future(of_digits(1))
         assert held.started.wait(20)
-        waiting = [stub.ModelInfer.future(of_digits(2)) for _ in range(3)]
-        stub.ServerLive(pb.ServerLiveRequest())  # by now the others have arrived as well
+        answers = stub.ModelStreamInfer(iter([*(of_digits(2) for _ in range(3)), request("resnet", [])]))
+        assert next(answers).error_message  # the last one's: by now those before it wait for a run
         held.may_run.set()
-        for call in (running, *waiting):
-            call.result(timeout=20)
+        assert [answer.error_message for answer in answers] == [""] * 3
+        running.result(timeout=20)
         found = statistics(stub)
 
     assert held.count == 2
