@@ -109,7 +109,7 @@ class Lane:
             OverloadedError: the queue is full.
             DrainingError: the lane was closed.
         """
-        splits = job.shareable and job.size > self._limits.max_batch_size and self._model.batches(job.outputs)
+        splits = job.size > self._limits.max_batch_size and self._model.batches(job.outputs)
         with self._changed:
             if self._closed:
                 raise DrainingError("the server is shutting down; try another one")
@@ -143,7 +143,7 @@ class Lane:
                     return []
                 self._changed.wait()
             batch = [self._take_first()]
-            if batch[0].job.shareable and self._model.batches(batch[0].job.outputs):
+            if self._model.batches(batch[0].job.outputs):
                 self._wait_for_companions(batch[0])
                 self._take_companions(batch)
             return batch
@@ -175,7 +175,7 @@ class Lane:
             passed = []
             while queue and room > 0:
                 part = queue.popleft()
-                if part.size <= room and part.job.shareable and part.job.run_key == key:
+                if part.size <= room and part.job.run_key == key:
                     batch.append(part)
                     room -= part.size
                     self._queued -= 1
