@@ -82,6 +82,7 @@ class _Parts:
             results[0].queue_ns,
             sum(result.compute_ns for result in results),
             max(result.run_batch_size for result in results),
+            sum(result.executions for result in results),
         )
 
 
@@ -205,7 +206,7 @@ class Lane:
         if (cuts := _cut(outputs, batch, items)) is None:
             return [InternalError("the outputs don't follow the batch")] * len(batch)
         return [
-            Result(cut, started_ns - part.job.queued_ns, compute_ns, items)
+            Result(cut, started_ns - part.job.queued_ns, compute_ns, items, executions=int(part is batch[0]))
             for part, cut in zip(batch, cuts, strict=True)
         ]
 

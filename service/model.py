@@ -141,7 +141,7 @@ class Model:
             _check_input(array, known[name])
             if name in self.graph.foreign:
                 _check_range(name, array, self.graph.foreign[name])
-            if finite and array.dtype.kind in "fc" and not np.isfinite(array).all():
+            if finite and array.dtype.kind in "fc" and not _is_finite(array):
                 raise InvalidRequestError(
                     f'the input "{name}" has NaN or infinite values; expected finite numbers'
                 )
@@ -254,6 +254,16 @@ def _byte_count(spec: TensorSpec, shape: Shape | None) -> int | None:
         return None
     sizes = [size for size in shape if size is not None]
     return math.prod(sizes) * spec.dtype.itemsize if len(sizes) == len(shape) else None
+
+
+def _is_finite(array: Array) -> bool:
+    """Tell whether no element is NaN or infinite.
+
+    The sum of squares tells it at a tenth of the cost, unless it overflows by itself.
+    """
+    if array.dtype == np.float32 and array.flags.c_contiguous and math.isfinite(np.vdot(array, array)):
+        return True
+    return bool(np.isfinite(array).all())
 
 
 def _check_input(array: Array, spec: TensorSpec) -> None:
