@@ -109,7 +109,7 @@ class Lane:
             OverloadedError: the queue is full.
             DrainingError: the lane was closed.
         """
-        splits = job.size > self._limits.max_batch_size and self._model.batches(job.outputs)
+        splits = job.size > self._limits.max_batch_size and self._model.batches(job.outputs, job.feeds)
         with self._changed:
             if self._closed:
                 raise DrainingError("the server is shutting down; try another one")
@@ -143,7 +143,7 @@ class Lane:
                     return []
                 self._changed.wait()
             batch = [self._take_first()]
-            if self._model.batches(batch[0].job.outputs):
+            if self._model.batches(batch[0].job.outputs, batch[0].job.feeds):
                 self._wait_for_companions(batch[0])
                 self._take_companions(batch)
             return batch

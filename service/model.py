@@ -9,11 +9,10 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -26,9 +25,9 @@ from service.errors import (
     StartupError,
     UnknownLayerError,
 )
+from service.feeds import blank, check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
 from service.taps import TapCounts, TapSessions
-from service.tensors import value_range
 
 log: FilteringBoundLogger = structlog.get_logger()
 
@@ -95,6 +94,11 @@ class Model:
         return self.graph.inputs
 
     @property
+    def optional_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a run may be given: constants of the file otherwise."""
+        return self.graph.optional_inputs
+
+    @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The declared outputs."""
         return self.graph.outputs
@@ -124,9 +128,13 @@ class Model:
         layers = self.graph.layers.items()
         return tuple(name for name, layer in layers if not layer.auxiliary or name in names)
 
-    def batches(self, outputs: Iterable[str]) -> bool:
-        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and them."""
-        return self._batched.issuperset(outputs)
+    def batches(self, outputs: Iterable[str], feeds: Collection[str] | None = None) -> bool:
+        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and them.
+
+        With `feeds`, the inputs that are given: a request that overrides a constant runs alone.
+        """
+        overrides = feeds is not None and len(feeds) > len(self._required)
+        return not overrides and self._batched.issuperset(outputs)
 
     def check_inputs(self, feeds: Mapping[str, Array], *, finite: bool = False) -> None:
         """Check arrays against the declared inputs; with `finite`, refuse NaN and infinities too.
@@ -136,15 +144,9 @@ class Model:
         """
         known = self._known_inputs
         if not self._required <= feeds.keys() <= known.keys():
-            raise InvalidRequestError(f"got the inputs {_listed(feeds)}; expected {self._expected()}")
+            raise InvalidRequestError(f"got the inputs {listed(feeds)}; expected {self._expected()}")
         for name, array in feeds.items():
-            _check_input(array, known[name])
-            if name in self.graph.foreign:
-                _check_range(name, array, self.graph.foreign[name])
-            if finite and array.dtype.kind in "fc" and not _is_finite(array):
-                raise InvalidRequestError(
-                    f'the input "{name}" has NaN or infinite values; expected finite numbers'
-                )
+            check_feed(array, known[name], self.graph.foreign.get(name), finite=finite)
 
     def estimate_bytes(self, names: Iterable[str], input_shapes: Mapping[str, Sequence[int]]) -> int:
         """Estimate how many bytes these outputs or layers take for inputs of these shapes.
@@ -169,7 +171,7 @@ class Model:
         names = tuple(dict.fromkeys(outputs))
         if not names:
             offered = dict.fromkeys([*(spec.name for spec in self.outputs), *self.graph.layers])
-            raise InvalidRequestError(f"no output was asked for; expected at least one of {_listed(offered)}")
+            raise InvalidRequestError(f"no output was asked for; expected at least one of {listed(offered)}")
         wanted = frozenset(names)
         for name in wanted - self.graph.fetchable:
             raise UnknownLayerError(self._unknown(name))
@@ -203,7 +205,7 @@ class Model:
         shapes = [spec.shape for spec in self.inputs]
         if any(shape is None or None in shape[1:] for shape in shapes) or not self._declared:
             return
-        feeds = {spec.name: _blank(spec) for spec in self.inputs}
+        feeds = {spec.name: blank(spec) for spec in self.inputs}
         try:
             self._run(feeds, sorted(self._declared))
         except RUN_ERRORS as error:
@@ -211,14 +213,14 @@ class Model:
 
     def _expected(self) -> str:
         optional = [spec.name for spec in self.graph.optional_inputs]
-        return _listed(self._required) + (f" and perhaps {_listed(optional)}" if optional else "")
+        return listed(self._required) + (f" and perhaps {listed(optional)}" if optional else "")
 
     def _unknown(self, name: str) -> str:
         shown = json.dumps(name[:_LONGEST_NAME], ensure_ascii=False)
         if any(spec.name == name for spec in self.inputs):
             return f"no layer {shown}: it is an input of the model"
         close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
-        hint = f"did you mean {_listed(close)}?" if close else f"the model has {_listed(self.graph.layers)}"
+        hint = f"did you mean {listed(close)}?" if close else f"the model has {listed(self.graph.layers)}"
         return f"no layer {shown}; {hint}"
 
 
@@ -254,50 +256,3 @@ def _byte_count(spec: TensorSpec, shape: Shape | None) -> int | None:
         return None
     sizes = [size for size in shape if size is not None]
     return math.prod(sizes) * spec.dtype.itemsize if len(sizes) == len(shape) else None
-
-
-def _is_finite(array: Array) -> bool:
-    """Tell whether no element is NaN or infinite.
-
-    The sum of squares tells it at a tenth of the cost, unless it overflows by itself.
-    """
-    if array.dtype == np.float32 and array.flags.c_contiguous and math.isfinite(np.vdot(array, array)):
-        return True
-    return bool(np.isfinite(array).all())
-
-
-def _check_input(array: Array, spec: TensorSpec) -> None:
-    is_text = spec.dtype == np.dtype(object) and array.dtype.kind in "OSU"
-    if array.dtype != spec.dtype and not is_text:
-        raise InvalidRequestError(f'the input "{spec.name}" is {array.dtype}; expected {spec.dtype}')
-    if spec.shape is None:
-        return
-    fits = len(array.shape) == len(spec.shape) and all(
-        wanted in (None, size) for size, wanted in zip(array.shape, spec.shape, strict=True)
-    )
-    if not fits:
-        expected = ", ".join("any" if size is None else str(size) for size in spec.shape)
-        raise InvalidRequestError(
-            f'the input "{spec.name}" has shape {list(array.shape)}; expected [{expected}]'
-        )
-
-
-def _check_range(name: str, array: Array, element: int) -> None:
-    bounds = value_range(element)
-    if bounds and array.size and (array.min() < bounds[0] or array.max() > bounds[1]):
-        raise InvalidRequestError(
-            f'the input "{name}" has values from {array.min()} to {array.max()};'
-            f" expected {bounds[0]} to {bounds[1]}"
-        )
-
-
-def _blank(spec: TensorSpec) -> Array:
-    shape = [1 if size is None else size for size in spec.shape or ()]
-    return np.full(shape, "" if spec.dtype == np.dtype(object) else 0, dtype=spec.dtype)
-
-
-def _listed(names: Iterable[str], most: int = 20) -> str:
-    listed = [json.dumps(name, ensure_ascii=False) for name in names]
-    return (
-        ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "") or "none"
-    )
