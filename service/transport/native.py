@@ -101,7 +101,7 @@ class NativeTransport:
             self._busy_since = None
 
     def _watch(self) -> None:
-        """End calls whose deadline has passed; let another thread receive while a run keeps the one that did."""
+        """End calls whose deadline has passed; let another thread receive while a run keeps the one."""
         while not self._closed.wait(_WATCH_S):
             now = time.monotonic()
             for call in list(self._calls.values()):
