@@ -123,7 +123,7 @@ class Lane:
             OverloadedError: the queue is full.
             DrainingError: the lane was closed.
         """
-        splits = job.size > self._limits.max_batch_size and self._model.batches(job.outputs)
+        splits = job.size > self._limits.max_batch_size and self._model.batches(job.outputs, job.feeds)
         with self._changed:
             if self._closed:
                 raise DrainingError("the server is shutting down; try another one")
@@ -166,7 +166,7 @@ class Lane:
                 self._changed.wait()
             self._free -= 1
             batch = [self._take_first()]
-            if self._model.batches(batch[0].job.outputs):
+            if self._model.batches(batch[0].job.outputs, batch[0].job.feeds):
                 self._wait_for_companions(batch[0])
                 self._take_companions(batch)
             return batch

@@ -169,7 +169,7 @@ def _feeds(request: pb.ModelInferRequest, interface: Interface) -> Feeds:
 
 def _batch_size(model: Model, outputs: Sequence[str], feeds: Feeds) -> int | None:
     """Return how many items the inputs hold; None if they are no batch for these outputs."""
-    sizes = {feed.shape[0] for feed in feeds.values()} if feeds and model.batches(outputs) else ()
+    sizes = {feed.shape[0] for feed in feeds.values()} if feeds and model.batches(outputs, feeds) else ()
     return next(iter(sizes)) if len(sizes) == 1 else None
 
 

@@ -36,7 +36,8 @@ class Interface:
 
     def __init__(self, served: ServedModel) -> None:
         model, classifier = served.model, served.classifier_or_none
-        self.datatypes = {spec.name: datatype_of(spec.dtype) for spec in model.inputs}
+        inputs = (*model.inputs, *model.optional_inputs)
+        self.datatypes = {spec.name: datatype_of(spec.dtype) for spec in inputs}
         self.declared = tuple(Wanted(spec.name) for spec in model.outputs)
         self.image_input = None
         if classifier and classifier.preprocessing.kind != "none":
