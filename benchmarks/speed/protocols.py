@@ -1,0 +1,86 @@
+"""What is sent and how its answer is checked, one `Protocol` for each kind of call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from benchmarks.speed import echo
+from benchmarks.speed.digits import Images
+from benchmarks.speed.reference import OUTPUT, Tensors, WrongAnswerError, compare, expected
+from protos.featurelens.v1 import classifier_pb2 as pb
+from protos.tensors import pack, unpack
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request, and what raises WrongAnswerError unless it is given the right answer."""
+
+    request: bytes
+    verify: Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A method and the messages it takes."""
+
+    name: str
+    path: str
+    exchange: Callable[[Images, Sequence[str]], Exchange]
+    messages: int = 1
+    """Requests a call: 1, or those of a stream."""
+
+
+def _echo(images: Images, layers: Sequence[str]) -> Exchange:
+    request = _classify_request(images, layers)
+
+    def verify(answer: bytes) -> None:
+        if answer != request[: len(request) // echo.PART]:
+            raise WrongAnswerError(f"the echo has {len(answer)} bytes that were not sent")
+
+    return Exchange(request, verify)
+
+
+def _classify(
+    images: Images, layers: Sequence[str], *, decode: Callable[[bytes], pb.ClassifyResponse]
+) -> Exchange:
+    right = expected(images, layers)
+    return Exchange(
+        _classify_request(images, layers), lambda answer: compare(right, _tensors(decode(answer), layers))
+    )
+
+
+def _classify_request(images: Images, layers: Sequence[str]) -> bytes:
+    return pb.ClassifyRequest(model="lenet", id="0", tensor=pack(images), layers=layers).SerializeToString()
+
+
+def _tensors(response: pb.ClassifyResponse, layers: Sequence[str]) -> Tensors:
+    probabilities = np.zeros((len(response.results), len(response.results[0].scores)), np.float32)
+    for row, result in zip(probabilities, response.results, strict=True):
+        row[[score.index for score in result.scores]] = [score.probability for score in result.scores]
+    maps = {tensor.name: unpack(tensor).astype(np.float32) for tensor in response.feature_maps}
+    return {OUTPUT: probabilities} | maps
+
+
+def _streamed(answer: bytes) -> pb.ClassifyResponse:
+    streamed = pb.ClassifyStreamResponse.FromString(answer)
+    if streamed.HasField("error"):
+        raise WrongAnswerError(f"status {streamed.error.code}: {streamed.error.message}")
+    return streamed.response
+
+
+ECHO = Protocol("bare", echo.PATH, _echo)
+CLASSIFY = Protocol(
+    "Classify",
+    "/featurelens.v1.Classifier/Classify",
+    partial(_classify, decode=pb.ClassifyResponse.FromString),
+)
+CLASSIFY_STREAM = Protocol(
+    "ClassifyStream",
+    "/featurelens.v1.Classifier/ClassifyStream",
+    partial(_classify, decode=_streamed),
+    messages=32,
+)
