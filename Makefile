@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PROTO = protos/featurelens/v1/classifier.proto
+INFERENCE = $(sort $(wildcard protos/inference/*.proto))
 
 bin = .venv/bin
 requirements = pyproject.toml constraints.txt
@@ -44,6 +45,8 @@ train: .venv/all ## Train LeNet on MNIST, export it, write the report: out/model
 protos: .venv/all ## Generate the Python code of protos/
 	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
 	    --mypy_out=. --mypy_grpc_out=. $(PROTO)
+	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m grpc_tools.protoc -I. --mypy_out=. \
+	    --descriptor_set_out=protos/inference/descriptors.binpb $(INFERENCE)
 
 bench: .venv/all h2load ## Measure the server and what limits it, 5 minutes: table, JSON and chart in out/bench
 	$(bin)/python -m benchmarks.speed

@@ -66,6 +66,7 @@ class Model:
         self._plain = graph.plain_outputs
         self._taps = TapSessions(tap, graph.fetchable - self._plain, capacity=tap_capacity)
         self._sizes = _size_table(graph)
+        self._batched = _batched(graph)
 
     @classmethod
     def load(cls, path: Path, execution: Execution, *, tap_capacity: int = 4) -> Model:
@@ -121,9 +122,7 @@ class Model:
 
     def batches(self, outputs: Iterable[str]) -> bool:
         """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and them."""
-        specs = {spec.name: spec for spec in self.outputs}
-        specs.update((name, layer.spec) for name, layer in self.graph.layers.items())
-        return all(_has_free_axis_0(spec) for spec in (*self.inputs, *(specs[name] for name in outputs)))
+        return self._batched.issuperset(outputs)
 
     def check_inputs(self, feeds: Mapping[str, Array], *, finite: bool = False) -> None:
         """Check arrays against the declared inputs; with `finite`, refuse NaN and infinities too.
@@ -193,6 +192,14 @@ class Model:
         close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
         hint = f"did you mean {_listed(close)}?" if close else f"the model has {_listed(self.graph.layers)}"
         return f"no layer {shown}; {hint}"
+
+
+def _batched(graph: Graph) -> frozenset[str]:
+    """Name the outputs and layers whose axis 0 is free; none if that of an input isn't."""
+    if not all(map(_has_free_axis_0, graph.inputs)):
+        return frozenset()
+    specs = [*graph.outputs, *(layer.spec for layer in graph.layers.values())]
+    return frozenset(spec.name for spec in specs if _has_free_axis_0(spec))
 
 
 def _has_free_axis_0(spec: TensorSpec) -> bool:

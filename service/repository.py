@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from service.errors import (
 )
 from service.model import Model
 from service.model_config import read_model_config
+from service.statistics import Statistics
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
@@ -41,6 +42,7 @@ class ServedModel:
     version: str
     model: Model
     classifier_or_none: Classifier | None
+    statistics: Statistics = field(default_factory=Statistics)
 
     def classifier(self) -> Classifier:
         """Return how it classifies.

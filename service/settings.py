@@ -64,8 +64,14 @@ class Settings(BaseSettings):
     cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
     """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
 
-    max_batch_size: PositiveInt = 64
-    """Most images that requests share a run with. More gains nothing on a CPU."""
+    max_batch_size: PositiveInt = 32
+    """Most images of one run. Requests with more are run in slices, which take turns with other requests."""
+
+    max_queue_delay_us: NonNegativeInt = 0
+    """How long a request waits for others to share its run, in microseconds. 0: not at all."""
+
+    instances: PositiveInt = 1
+    """How many batches of one model may run at once."""
 
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model. One more is refused with RESOURCE_EXHAUSTED."""

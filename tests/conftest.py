@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -9,6 +10,11 @@ import pytest
 import structlog
 
 from tests.serving import serving
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C even where the tests run in the background of a shell script, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

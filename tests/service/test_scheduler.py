@@ -18,8 +18,10 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
+from service.job import Job, Result
+from service.lane import LaneLimits
 from service.model import Model
-from service.scheduler import Job, Result, Scheduler
+from service.scheduler import Scheduler
 
 TIMEOUT_S = 20
 
@@ -61,11 +63,16 @@ class Caller:
         values: Sequence[float],
         outputs: tuple[str, ...] = ("y",),
         abandoned: ServiceError | None = None,
+        priority: int = 0,
+        shareable: bool = True,
     ) -> None:
         queue = self.outcomes[name] = Queue()
         feeds = {"x": np.array(values, np.float32)[:, None]}
         model = cast(Model, self.model)
-        self.scheduler.submit(Job(model, feeds, outputs, len(values), queue.put, lambda: abandoned))
+        job = Job(
+            model, feeds, outputs, len(values), queue.put, lambda: abandoned, priority, shareable=shareable
+        )
+        self.scheduler.submit(job)
 
     def result(self, name: str) -> Result:
         outcome = self.outcomes[name].get(timeout=TIMEOUT_S)
@@ -86,7 +93,7 @@ class Caller:
 
 @pytest.fixture
 def caller() -> Iterator[Caller]:
-    scheduler = Scheduler(max_batch_size=4, max_queue_size=3)
+    scheduler = Scheduler(LaneLimits(max_batch_size=4, max_queue_size=3))
     caller = Caller(scheduler, DoublingModel())
     yield caller
     caller.model.may_run.set()
@@ -114,6 +121,24 @@ def test_jobs_that_wait_share_a_run_and_each_gets_its_own_items(caller: Caller) 
     assert caller.model.entered.get(timeout=TIMEOUT_S) == [1, 2, 3]
 
 
+def test_of_the_jobs_that_share_a_run_the_first_counts_it(caller: Caller) -> None:
+    caller.hold_a_run()
+    for name in ("a", "b", "c"):
+        caller.submit(name, [1])
+    caller.model.may_run.set()
+    assert [caller.result(name).executions for name in ("held", "a", "b", "c")] == [1, 1, 0, 0]
+
+
+def test_a_job_that_must_not_share_runs_alone(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("a", [1])
+    caller.submit("b", [2], shareable=False)
+    caller.submit("c", [3])
+    caller.model.may_run.set()
+    assert caller.result("b").run_batch_size == 1
+    assert [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)] == [[1, 3], [2]]
+
+
 def test_jobs_with_other_outputs_run_apart(caller: Caller) -> None:
     caller.hold_a_run()
     caller.submit("a", [1])
@@ -134,13 +159,67 @@ def test_a_run_holds_no_more_than_the_batch_size_and_keeps_the_order(caller: Cal
     assert runs == [[1, 2, 3, 6], [4, 5]]
 
 
-def test_a_job_larger_than_the_batch_size_runs_alone(caller: Caller) -> None:
-    caller.submit("a", [1, 2, 3, 4, 5, 6])
-    assert caller.result("a").run_batch_size == 6
+def test_a_long_job_is_run_in_slices_that_let_short_ones_through(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("long", range(10))
+    caller.submit("short", [77])
+    caller.model.may_run.set()
+    long = caller.result("long")
+    assert long.outputs["y"].ravel().tolist() == [2 * i for i in range(10)]
+    assert long.run_batch_size == 4
+    runs = [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(4)]
+    assert runs == [[0, 1, 2, 3], [77], [4, 5, 6, 7], [8, 9]]
+
+
+def test_a_slice_that_fails_fails_its_job_once(caller: Caller) -> None:
+    caller.submit("long", [0, 1, 2, 3, float("nan"), 5, 6, 7, 8, 9])
+    assert isinstance(caller.error("long"), ExecutionError)
+    caller.scheduler.close()
+    assert caller.outcomes["long"].empty()
+
+
+def test_urgent_jobs_go_first_and_patient_ones_last(caller: Caller) -> None:
+    caller.hold_a_run()
+    caller.submit("patient", [3, 3, 3], priority=9)
+    caller.submit("normal", [2, 2, 2])
+    caller.submit("urgent", [1, 1, 1], priority=1)
+    caller.model.may_run.set()
+    runs = [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(3)]
+    assert runs == [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
+
+
+def test_a_job_waits_for_companions_up_to_the_delay() -> None:
+    limits = LaneLimits(max_batch_size=2, max_queue_size=3, max_queue_delay_us=10_000_000)
+    caller = Caller(Scheduler(limits), DoublingModel())
+    caller.submit("first", [1])
+    caller.submit("second", [2])  # the batch is full: nobody waits for the ten seconds to pass
+    assert caller.result("first").run_batch_size == 2
+    caller.submit("alone", [3])
+    caller.scheduler.close()  # neither does the end
+    assert caller.result("alone").outputs["y"].tolist() == [[6]]
+
+
+def test_instances_run_batches_at_once() -> None:
+    scheduler = Scheduler(LaneLimits(max_batch_size=1, max_queue_size=9, instances=2))
+    caller = Caller(scheduler, DoublingModel())
+    caller.model.may_run.clear()
+    caller.submit("a", [1])
+    caller.submit("b", [2])
+    entered = [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)]  # neither has ended
+    caller.model.may_run.set()
+    assert sorted(entered) == [[1], [2]]
+    scheduler.close()
+
+
+def test_a_busy_model_does_not_hold_up_another(caller: Caller) -> None:
+    caller.hold_a_run()
+    other = Caller(caller.scheduler, DoublingModel())
+    other.submit("a", [1])
+    assert other.result("a").outputs["y"].tolist() == [[2]]
 
 
 def test_a_model_without_a_batch_axis_runs_jobs_one_by_one() -> None:
-    scheduler = Scheduler(max_batch_size=4, max_queue_size=3)
+    scheduler = Scheduler(LaneLimits(max_batch_size=4, max_queue_size=3))
     caller = Caller(scheduler, DoublingModel(batches=False))
     caller.hold_a_run()
     caller.submit("a", [1])

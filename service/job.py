@@ -1,0 +1,90 @@
+"""A job: one request for a run of a model, and the result it gets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from service.errors import ServiceError
+from service.model import Model
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+DEFAULT_PRIORITY = 0
+"""Between 1, the most urgent, and 2 and up, the less urgent: as Triton counts."""
+
+
+class Result(NamedTuple):
+    """What a run gave one job."""
+
+    outputs: Arrays
+    """The wanted tensors, axis 0 cut to the job's own items."""
+    queue_ns: int
+    compute_ns: int
+    run_batch_size: int
+    """Items of all jobs that shared the run; of the largest run, if the job was split."""
+    executions: int = 1
+    """Runs that count as this job's: of the jobs that shared a run the first has it."""
+
+
+class Job:
+    """One request for a run.
+
+    Attributes:
+        model: what runs it.
+        feeds: its inputs; items along axis 0.
+        outputs: names of the tensors that it wants.
+        size: number of items.
+        done: called once, on a thread of the scheduler, with what became of it.
+        abandoned: tells why nobody waits for the answer any more, if so.
+        priority: see DEFAULT_PRIORITY.
+        shareable: whether it may share a run where the model allows it.
+        queued_ns: when it was made, on time.perf_counter_ns's clock.
+    """
+
+    __slots__ = (
+        "_key",
+        "abandoned",
+        "done",
+        "feeds",
+        "model",
+        "outputs",
+        "priority",
+        "queued_ns",
+        "shareable",
+        "size",
+    )
+
+    def __init__(
+        self,
+        model: Model,
+        feeds: Arrays,
+        outputs: tuple[str, ...],
+        size: int,
+        done: Callable[[Result | ServiceError], None],
+        abandoned: Callable[[], ServiceError | None],
+        priority: int = DEFAULT_PRIORITY,
+        *,
+        shareable: bool = True,
+    ) -> None:
+        self.model = model
+        self.feeds = feeds
+        self.outputs = outputs
+        self.size = size
+        self.done = done
+        self.abandoned = abandoned
+        self.priority = priority
+        self.shareable = shareable
+        self.queued_ns = time.perf_counter_ns()
+        self._key: object = None
+
+    @property
+    def run_key(self) -> object:
+        """What jobs of one model must agree in to share a run: outputs, and shapes and types of the items."""
+        if self._key is None:
+            items = tuple((name, feed.dtype.num, feed.shape[1:]) for name, feed in self.feeds.items())
+            self._key = (self.outputs, items)
+        return self._key
