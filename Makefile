@@ -52,7 +52,8 @@ bench: .venv/all h2load ## Measure the server and what limits it, 5 minutes: tab
 	$(bin)/python -m benchmarks.speed
 
 h2load:
-	@command -v h2load > /dev/null || if [ "$$(id -u)" = 0 ]; then apt-get install --yes nghttp2-client; \
+	@command -v h2load > /dev/null || if [ "$$(id -u)" = 0 ]; then \
+	    apt-get update && apt-get install --yes nghttp2-client; \
 	    else echo 'h2load is missing: sudo apt-get install nghttp2-client' >&2; exit 1; fi
 
 pictures: .venv/all ## Draw 300 digits as people send them; at least 90 % must come out right

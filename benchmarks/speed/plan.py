@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.speed.load import Shape
-from benchmarks.speed.protocols import CLASSIFY, CLASSIFY_STREAM, ECHO, Protocol
+from benchmarks.speed.protocols import CLASSIFY, CLASSIFY_STREAM, ECHO, MODEL_INFER, Protocol
 from benchmarks.speed.reference import LAYERS
 from benchmarks.speed.results import Key
 
@@ -92,7 +92,9 @@ def featurelens(transport: str, *flags: str) -> Subject:
     """Return our server; a log line a call is the one default that is turned off."""
     command = [_FEATURELENS, "serve", "--grpc-address=127.0.0.1:0", f"--transport={transport}"]
     command += ["--device=cpu", "--log-level=warning", *flags]
-    return Subject(" ".join(["featurelens", transport, *flags]), command, [CLASSIFY], CLASSIFY_STREAM)
+    return Subject(
+        " ".join(["featurelens", transport, *flags]), command, [CLASSIFY, MODEL_INFER], CLASSIFY_STREAM
+    )
 
 
 BARE = [bare("grpcio", "grpc.aio", 1), bare("grpcio", "grpc.aio", 2)]

@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks.speed import echo
 from benchmarks.speed.digits import Images
-from benchmarks.speed.reference import OUTPUT, Tensors, WrongAnswerError, compare, expected
+from benchmarks.speed.reference import INPUT, OUTPUT, Tensors, WrongAnswerError, compare, expected
 from protos.featurelens.v1 import classifier_pb2 as pb
+from protos.inference import messages
 from protos.tensors import pack, unpack
 
 
@@ -65,6 +66,26 @@ def _tensors(response: pb.ClassifyResponse, layers: Sequence[str]) -> Tensors:
     return {OUTPUT: probabilities} | maps
 
 
+def _model_infer(images: Images, layers: Sequence[str]) -> Exchange:
+    right = expected(images, layers)
+    tensor = messages.ModelInferRequest.InferInputTensor(name=INPUT, datatype="FP32", shape=images.shape)
+    request = messages.ModelInferRequest(
+        model_name="lenet",
+        inputs=[tensor],
+        outputs=[messages.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in right],
+        raw_input_contents=[images.tobytes()],
+    )
+    return Exchange(request.SerializeToString(), lambda answer: compare(right, _outputs(answer)))
+
+
+def _outputs(answer: bytes) -> Tensors:
+    response = messages.ModelInferResponse.FromString(answer)
+    return {
+        output.name: np.frombuffer(content, np.float32).reshape(output.shape)
+        for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
+    }
+
+
 def _streamed(answer: bytes) -> pb.ClassifyResponse:
     streamed = pb.ClassifyStreamResponse.FromString(answer)
     if streamed.HasField("error"):
@@ -78,6 +99,7 @@ CLASSIFY = Protocol(
     "/featurelens.v1.Classifier/Classify",
     partial(_classify, decode=pb.ClassifyResponse.FromString),
 )
+MODEL_INFER = Protocol("ModelInfer", "/inference.GRPCInferenceService/ModelInfer", _model_infer)
 CLASSIFY_STREAM = Protocol(
     "ClassifyStream",
     "/featurelens.v1.Classifier/ClassifyStream",
