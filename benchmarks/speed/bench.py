@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from subprocess import Popen
@@ -12,7 +13,7 @@ from subprocess import Popen
 import numpy as np
 
 from benchmarks.speed import loop
-from benchmarks.speed.checks import Checker
+from benchmarks.speed.checks import Checker, answers
 from benchmarks.speed.environment import environment
 from benchmarks.speed.load import LoadError, load
 from benchmarks.speed.measures import cpu_seconds, rss_mb, tree
@@ -74,12 +75,17 @@ def bench(cases: Sequence[Case | LoopCase], effort: Effort, logs: Path, progress
 
 def _start(stack: ExitStack, subject: Subject, starts: int, logs: Path) -> tuple[Server, StartUp]:
     """Start a server so many times; the last one stays."""
-    log = logs / f"{subject.name.replace(' ', '-')}.log"
+    start = partial(
+        serving,
+        subject.command,
+        logs / f"{subject.name.replace(' ', '-')}.log",
+        partial(answers, subject.unary[0]),
+    )
     ready_s = []
     for _ in range(starts - 1):
-        with serving(subject.command, log) as server:
+        with start() as server:
             ready_s.append(server.ready_s)
-    server = stack.enter_context(serving(subject.command, log))
+    server = stack.enter_context(start())
     rss = rss_mb(server.pid)
     return server, StartUp(subject.name, [*ready_s, server.ready_s], rss, rss, len(tree(server.pid)))
 
@@ -138,18 +144,19 @@ def _measure(case: Case, server: Server, checker: Checker, seconds: float) -> Me
     checked = checker.checked
     cpu_s = cpu_seconds(server.pid)
     with checker.checking():
-        loaded = load(server.address, case.protocol.path, checker.messages, case.workload.shape, seconds)
+        loaded = load(server.address, case.protocol, checker.messages, case.workload.shape, seconds)
     cpu_s = cpu_seconds(server.pid) - cpu_s
     calls = len(loaded.milliseconds)
     if calls == 0:
         raise LoadError(f"{', '.join(case.key)}: no call ended within {seconds} s")
     p50, p99 = np.percentile(loaded.milliseconds, [50, 99]).tolist()
     requests = case.protocol.messages
+    smallest = checker.smallest_answer + case.protocol.frame_bytes
     return Measurement(
         images_per_s=calls * requests * case.workload.images / seconds,
         p50_ms=p50,
         p99_ms=p99,
         cpu_ms_per_call=1000 * cpu_s / ((calls + checker.checked - checked) * requests),
         calls=calls,
-        failed=loaded.failed + loaded.without_answer(checker.smallest_answer * requests),
+        failed=loaded.failed + loaded.without_answer(smallest * requests),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
 from threading import Event, Thread
 
 import grpc
@@ -22,6 +24,7 @@ class Checker:
     """Sends a few requests in turn and checks the answers; close it to end its connection."""
 
     def __init__(self, address: str, protocol: Protocol, images: int, layers: Sequence[str]) -> None:
+        self._address = address
         self._protocol = protocol
         self._exchanges = [protocol.exchange(batch(i, images), layers) for i in range(_DIGITS)]
         self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
@@ -73,7 +76,7 @@ class Checker:
         requests = [exchange.request] * self._protocol.messages
         try:
             answers = self._call(requests)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, OSError) as error:
             raise WrongAnswerError(f"{self._protocol.path} answered {error}") from error
         if len(answers) != len(requests):
             raise WrongAnswerError(f"{len(answers)} answers to {len(requests)} requests")
@@ -84,9 +87,33 @@ class Checker:
         self.checked += 1
 
     def _call(self, requests: Sequence[bytes]) -> list[bytes]:
+        if not self._protocol.is_grpc:
+            return [self._post(requests[0])]
         path = self._protocol.path
         if self._protocol.messages == 1:
             unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
             return [unary(requests[0], timeout=_DEADLINE_S)]
         stream: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(path)
         return list(stream(iter(requests), timeout=_DEADLINE_S))
+
+    def _post(self, body: bytes) -> bytes:
+        connection = HTTPConnection(self._address, timeout=_DEADLINE_S)
+        with closing(connection):
+            connection.request(
+                "POST", self._protocol.path, body, {"content-type": self._protocol.content_type}
+            )
+            response = connection.getresponse()
+            answer = response.read()
+        if response.status != HTTPStatus.OK:
+            raise WrongAnswerError(f"{self._protocol.path} answered with status {response.status}")
+        return answer
+
+
+def answers(protocol: Protocol, address: str) -> bool:
+    """Tell whether a server answers, and right."""
+    with closing(Checker(address, protocol, 1, ())) as checker:
+        try:
+            checker.check()
+        except WrongAnswerError:
+            return False
+        return True

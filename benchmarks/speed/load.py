@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-_FRAME_HEADER_BYTES = 5
-_GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
+from benchmarks.speed.protocols import Protocol
+
 _CLOSING_S = 30
 # Columns of h2load's --log-file: start in us, HTTP status, us to the end of the response.
 _STATUS, _MICROSECONDS = 1, 2
@@ -53,10 +53,12 @@ class Load:
     failed: int
     """Calls without HTTP status 200."""
 
-    def without_answer(self, smallest_answer: int) -> int:
-        """Return how many calls at least ended without one: gRPC errors have HTTP status 200 and no data."""
-        answers = self.data_bytes // (smallest_answer + _FRAME_HEADER_BYTES)
-        return max(0, len(self.milliseconds) - answers)
+    def without_answer(self, smallest: int) -> int:
+        """Return how many calls at least got none: gRPC errors have HTTP status 200 and no data.
+
+        `smallest` is how many bytes of data an answer has at least.
+        """
+        return max(0, len(self.milliseconds) - self.data_bytes // smallest)
 
 
 def h2load() -> str:
@@ -71,11 +73,14 @@ def h2load() -> str:
 
 
 def frame(messages: Sequence[bytes]) -> bytes:
-    """Return the body of a gRPC call: a 0 for "not compressed", the length, the message."""
+    """Return the body of a gRPC call: for each message 0 for "not compressed", its length, itself.
+
+    See https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
+    """
     return b"".join(b"\0" + len(message).to_bytes(4, "big") + message for message in messages)
 
 
-def load(address: str, path: str, messages: Sequence[bytes], shape: Shape, seconds: float) -> Load:
+def load(address: str, protocol: Protocol, messages: Sequence[bytes], shape: Shape, seconds: float) -> Load:
     """Call for so many seconds, each call with the same messages.
 
     Raises:
@@ -83,10 +88,14 @@ def load(address: str, path: str, messages: Sequence[bytes], shape: Shape, secon
     """
     with TemporaryDirectory(prefix="bench-") as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
-        body.write_bytes(frame(messages))
-        command = [h2load(), f"-c{shape.connections}", f"-m{shape.streams}", f"-D{round(seconds * 1000)}ms"]
-        command += ["-d", str(body), f"--log-file={log}", *(f"-H{header}" for header in _GRPC_HEADERS)]
-        output = _run([*command, f"http://{address}{path}"], seconds + _CLOSING_S)
+        body.write_bytes(frame(messages) if protocol.is_grpc else messages[0])
+        command = [h2load(), f"-D{round(seconds * 1000)}ms", f"-d{body}", f"--log-file={log}"]
+        command += [f"-Hcontent-type: {protocol.content_type}"]
+        if protocol.is_grpc:
+            command += [f"-c{shape.connections}", f"-m{shape.streams}", "-Hte: trailers"]
+        else:
+            command += [f"-c{shape.in_flight}", "--h1"]
+        output = _run([*command, f"http://{address}{protocol.path}"], seconds + _CLOSING_S)
         rows = np.loadtxt(log, dtype=np.int64, ndmin=2) if log.stat().st_size else np.empty((0, 3), np.int64)
     good = rows[rows[:, _STATUS] == 200]
     return Load(seconds, good[:, _MICROSECONDS] / 1000, _data_bytes(output), len(rows) - len(good))

@@ -7,9 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.speed.digits import ROOT
 from benchmarks.speed.load import Shape
-from benchmarks.speed.protocols import CLASSIFY, CLASSIFY_STREAM, ECHO, MODEL_INFER, Protocol
-from benchmarks.speed.reference import LAYERS
+from benchmarks.speed.processes import PORT
+from benchmarks.speed.protocols import (
+    BASE64_JSON,
+    CLASSIFY,
+    CLASSIFY_STREAM,
+    ECHO,
+    MODEL_INFER,
+    RAW_HTTP,
+    Protocol,
+)
+from benchmarks.speed.reference import LAYERS, MODEL
 from benchmarks.speed.results import Key
 
 _FEATURELENS = str(Path(sys.executable).with_name("featurelens"))
@@ -25,7 +35,7 @@ class Subject:
     command: Sequence[str]
     unary: Sequence[Protocol]
     stream: Protocol | None = None
-    """None: it has no stream and no feature maps."""
+    """None: it has none, and no feature maps."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +107,22 @@ def featurelens(transport: str, *flags: str) -> Subject:
     )
 
 
+def peer(name: str, protocol: Protocol) -> Subject:
+    """Return another server, from its own environment."""
+    python = ROOT / ".venv-peers" / name.lower() / "bin" / "python"
+    program = Path(__file__).parent / "peers" / f"serve_{name.lower()}.py"
+    return Subject(name, [str(python), str(program), str(MODEL), PORT], [protocol])
+
+
 BARE = [bare("grpcio", "grpc.aio", 1), bare("grpcio", "grpc.aio", 2)]
 BARE += [bare("native", "native", 1), bare("native", "native", 2)]
 OURS = [featurelens("native"), featurelens("grpcio")]
+PEERS = [
+    peer("Triton", MODEL_INFER),
+    peer("MLServer", MODEL_INFER),
+    peer("TorchServe", RAW_HTTP),
+    peer("LitServe", BASE64_JSON),
+]
 LOOPS = [LoopCase(processes, batch) for batch in LOOP_BATCHES for processes in (1, 2)]
 
 _FLOOR = BARE[1].name
@@ -116,27 +139,43 @@ _LAYERS = [
 _STREAM = Workload(f"streams of {CLASSIFY_STREAM.messages}, 4x1", Shape(4, 1))
 
 
-def cases(subjects: Sequence[Subject]) -> list[Case]:
-    """Return what servers are measured with, workload by workload."""
-    found = [
+def unary_cases(subjects: Sequence[Subject]) -> list[Case]:
+    """Return what every server is measured with, workload by workload."""
+    return [
         Case(subject, protocol, workload, workload.floor, _goal(subject, workload))
         for workload in UNARY
         for subject in subjects
         for protocol in subject.unary
     ]
-    with_layers = [subject for subject in subjects if subject.stream]
-    found += [
+
+
+def layer_cases(subjects: Sequence[Subject]) -> list[Case]:
+    """Return the feature maps, as a ratio to the same calls without."""
+    return [
         Case(subject, protocol, workload, _plain(subject, protocol), _goal(subject, workload))
         for workload in _LAYERS
-        for subject in with_layers
+        for subject in subjects
         for protocol in subject.unary
     ]
-    found += [
+
+
+def stream_cases(subjects: Sequence[Subject]) -> list[Case]:
+    """Return the streams, as a ratio to unary calls."""
+    return [
         Case(subject, subject.stream, _STREAM, _plain(subject, subject.unary[0]))
-        for subject in with_layers
+        for subject in subjects
         if subject.stream
     ]
-    return found
+
+
+def everything() -> list[Case | LoopCase]:
+    """Return what `make bench` measures."""
+    return [*LOOPS, *unary_cases([*BARE, *OURS]), *layer_cases(OURS), *stream_cases(OURS)]
+
+
+def with_peers() -> list[Case | LoopCase]:
+    """Return what `make bench-peers` measures."""
+    return [LOOPS[-1], *unary_cases([BARE[1], OURS[0], *PEERS])]
 
 
 def _plain(subject: Subject, protocol: Protocol) -> Key:

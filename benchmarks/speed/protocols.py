@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +16,8 @@ from benchmarks.speed.reference import INPUT, OUTPUT, Tensors, WrongAnswerError,
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.inference import messages
 from protos.tensors import pack, unpack
+
+_GRPC = "application/grpc"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,17 @@ class Protocol:
     exchange: Callable[[Images, Sequence[str]], Exchange]
     messages: int = 1
     """Requests a call: 1, or those of a stream."""
+    content_type: str = _GRPC
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether it is gRPC; else it is HTTP/1.1, one call at a time on a connection."""
+        return self.content_type == _GRPC
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes before each message: whether it is compressed, and its length."""
+        return 5 if self.is_grpc else 0
 
 
 def _echo(images: Images, layers: Sequence[str]) -> Exchange:
@@ -86,6 +101,22 @@ def _outputs(answer: bytes) -> Tensors:
     }
 
 
+def _base64_json(images: Images, layers: Sequence[str]) -> Exchange:
+    request = json.dumps({"image": base64.b64encode(images.tobytes()).decode()}).encode()
+    return Exchange(request, _json_verifier(images, layers))
+
+
+def _raw(images: Images, layers: Sequence[str]) -> Exchange:
+    return Exchange(images.tobytes(), _json_verifier(images, layers))
+
+
+def _json_verifier(images: Images, layers: Sequence[str]) -> Callable[[bytes], None]:
+    right = expected(images, layers)
+    return lambda answer: compare(
+        right, {name: np.array(values, np.float32) for name, values in json.loads(answer).items()}
+    )
+
+
 def _streamed(answer: bytes) -> pb.ClassifyResponse:
     streamed = pb.ClassifyStreamResponse.FromString(answer)
     if streamed.HasField("error"):
@@ -100,6 +131,8 @@ CLASSIFY = Protocol(
     partial(_classify, decode=pb.ClassifyResponse.FromString),
 )
 MODEL_INFER = Protocol("ModelInfer", "/inference.GRPCInferenceService/ModelInfer", _model_infer)
+BASE64_JSON = Protocol("JSON", "/predict", _base64_json, content_type="application/json")
+RAW_HTTP = Protocol("HTTP", "/predictions/lenet", _raw, content_type="application/octet-stream")
 CLASSIFY_STREAM = Protocol(
     "ClassifyStream",
     "/featurelens.v1.Classifier/ClassifyStream",
