@@ -59,7 +59,7 @@ class Call(ABC):
     def request_id(self) -> str:
         """The caller's id, else one that is made when somebody first asks."""
         if self._request_id is None:
-            self._request_id = f"{_PROCESS}-{next(_numbers):x}"
+            self._request_id = f"{_PROCESS}{next(_numbers):x}"
         return self._request_id
 
     def identify(self, request_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
@@ -30,11 +31,21 @@ class StreamMethod:
 
 
 class Dispatcher:
-    """Every method of the server, by its full name."""
+    """Every method of the server, by its full name.
+
+    Attributes:
+        trip: a block in which a transport's thread dispatches calls that came together; at its end it does
+            their runs, if they are short.
+    """
 
     def __init__(
-        self, unary: Mapping[str, Handler], streams: Mapping[str, StreamMethod], max_concurrent_calls: int
+        self,
+        unary: Mapping[str, Handler],
+        streams: Mapping[str, StreamMethod],
+        max_concurrent_calls: int,
+        trip: Callable[[], AbstractContextManager[None]],
     ) -> None:
+        self.trip = trip
         self.unary = unary
         self.streams = streams
         self._max_concurrent_calls = max_concurrent_calls
