@@ -11,18 +11,17 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from service.batching import DEFAULT_LIMITS, BatchingLimits
 from service.device import RUNTIME_ERRORS, Execution, create_session
 from service.errors import (
     ExecutionError,
     InvalidRequestError,
-    ModelLoadError,
     StartupError,
     UnknownLayerError,
 )
@@ -52,9 +51,27 @@ class Model:
         graph: What the file says of itself.
         digest: SHA-256 of the file, in lower-case hexadecimal.
         provider: The execution provider that runs it, as ONNX Runtime names it.
+        batching: How much its requests may queue and share runs.
+
+    Args:
+        data: The file's bytes.
+        execution: Where and how it runs.
+        tap_capacity: How many tap sessions are held at most.
+        batching: See above.
+
+    Raises:
+        ModelLoadError: It isn't a model that ONNX Runtime can run.
+        DeviceUnavailableError: It can't run on the device that is required.
     """
 
-    def __init__(self, data: bytes, execution: Execution, tap_capacity: int = 4) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        execution: Execution,
+        tap_capacity: int = 4,
+        batching: BatchingLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.batching = batching
         self.graph = graph = Graph.parse(data)
         self.digest = hashlib.sha256(data).hexdigest()
         self._base = create_session(data, execution)
@@ -67,23 +84,6 @@ class Model:
         self._taps = TapSessions(tap, graph.fetchable - self._plain, capacity=tap_capacity)
         self._sizes = _size_table(graph)
         self._batched = _batched(graph)
-
-    @classmethod
-    def load(cls, path: Path, execution: Execution, *, tap_capacity: int = 4) -> Model:
-        """Load a model from its file.
-
-        Raises:
-            ModelLoadError: There is no such file, or it isn't a model that ONNX Runtime can run.
-            DeviceUnavailableError: It can't run on the device that is required.
-        """
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ModelLoadError(f"{path.name} can't be read: {error.strerror}") from error
-        try:
-            return cls(data, execution, tap_capacity)
-        except ModelLoadError as error:
-            raise ModelLoadError(f"{path.name} can't be loaded: {error}") from error
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -149,12 +149,15 @@ class Model:
         largest = max((size for size in sizes.values() if size is not None), default=0)
         return sum(largest if sizes[name] is None else sizes[name] or 0 for name in names)
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions | None = None
+    ) -> dict[str, Array]:
         """Run the model and return the named declared outputs and layers.
 
         Args:
             feeds: One array per input, as `check_inputs` wants them.
             outputs: What to return; at least one name.
+            options: ONNX Runtime's; setting their `terminate` ends the run at the next node, as a failure.
 
         Raises:
             UnknownLayerError: The graph computes no such tensor.
@@ -168,22 +171,21 @@ class Model:
             raise UnknownLayerError(self._unknown(name))
         try:
             session = self._base if wanted <= self._plain else self._taps.get(wanted - self._plain)
-            arrays = session.run([self.graph.fetch_name(name) for name in names], dict(feeds))
+            arrays = session.run([self.graph.fetch_name(name) for name in names], dict(feeds), options)
         except RUN_ERRORS as error:
             log.exception("run failed", digest=self.digest, outputs=names)
             raise ExecutionError(_FAILED) from error
         return dict(zip(names, arrays, strict=True))
 
-    def warm_up(self) -> None:
-        """Run the base session once on a batch of one, so that no request pays for what a first run costs.
+    def preload(self, names: Sequence[str]) -> None:
+        """Build the tap session for these layers now, rather than when they are first asked for.
 
-        Does nothing if an axis other than the batch can be of any size: none could be guessed.
+        Raises:
+            UnknownLayerError: The graph has no such layer.
+            ModelLoadError: ONNX Runtime can't give them.
         """
-        shapes = [spec.shape for spec in self.inputs]
-        if any(shape is None or None in shape[1:] for shape in shapes) or not self._plain:
-            return
-        feeds = {spec.name: _blank(spec) for spec in self.inputs}
-        self.run(feeds, sorted(self._plain))
+        if layers := frozenset(self.resolve_layers(names)) - self._plain:
+            self._taps.get(layers)
 
     def _unknown(self, name: str) -> str:
         shown = json.dumps(name[:_LONGEST_NAME], ensure_ascii=False)
@@ -242,11 +244,6 @@ def _check_input(array: Array, spec: TensorSpec) -> None:
         raise InvalidRequestError(
             f'the input "{spec.name}" has shape {list(array.shape)}; expected [{expected}]'
         )
-
-
-def _blank(spec: TensorSpec) -> Array:
-    shape = [1 if size is None else size for size in spec.shape or ()]
-    return np.full(shape, "" if spec.dtype == np.dtype(object) else 0, dtype=spec.dtype)
 
 
 def _listed(names: Iterable[str], most: int = 20) -> str:

@@ -23,12 +23,13 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.classify import ClassifyMethod, RequestLimits, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
+from service.batching import BatchingLimits
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
 from service.images import ImageLimits
 from service.lane import LaneLimits
-from service.model import Model
+from service.loading import LoadOptions, load_models
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
@@ -135,14 +136,16 @@ def load_repository(settings: Settings) -> Repository:
     Raises:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
-    execution = _execution(settings)
-
-    def load(path: Path) -> Model:
-        model = Model.load(path, execution, tap_capacity=settings.tap_sessions)
-        model.warm_up()
-        return model
-
-    return Repository.load(settings.model_repository or _shipped_models(), load)
+    options = LoadOptions(
+        execution=_execution(settings),
+        tap_sessions=settings.tap_sessions,
+        batching=BatchingLimits(
+            settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
+        ),
+        max_model_bytes=settings.max_model_bytes,
+        share_threads=not settings.threads,
+    )
+    return load_models(settings.model_repository or _shipped_models(), options)
 
 
 def _shipped_models() -> Path:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-import onnx
 import pytest
 from structlog.testing import capture_logs
 
@@ -13,7 +11,7 @@ from service.device import CPU, Execution, create_session
 from service.errors import ExecutionError, InvalidRequestError, ModelLoadError, UnknownLayerError
 from service.graph import Array, TensorSpec
 from service.model import Model
-from tests.service.onnx_models import counting, free_size, lenet, model, node, texts, two_inputs, value
+from tests.service.onnx_models import counting, free_size, lenet, model, node, texts, value
 
 DATA = lenet().SerializeToString()
 LAYERS = [output for node in lenet().graph.node for output in node.output]
@@ -29,9 +27,7 @@ def images(*shape: int) -> dict[str, Array]:
     return {"image": np.random.default_rng(0).random(shape, dtype=np.float32)}
 
 
-def test_a_loaded_model_tells_what_it_is(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(DATA)
-    loaded = Model.load(tmp_path / "model.onnx", Execution())
+def test_a_loaded_model_tells_what_it_is(loaded: Model) -> None:
     assert loaded.digest == hashlib.sha256(DATA).hexdigest()
     assert loaded.provider == CPU
     assert loaded.metadata["featurelens.labels"].startswith('["0"')
@@ -48,26 +44,22 @@ def opset(version: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, r"model\.onnx can't be read: No such file or directory"),
-        (b"", r"model\.onnx can't be loaded: the file is empty; expected an ONNX model"),
-        (DATA[:5000], r"model\.onnx can't be loaded: the file is not an ONNX model, or only a part of one"),
+        (b"", r"the file is empty; expected an ONNX model"),
+        (DATA[:5000], r"the file is not an ONNX model, or only a part of one"),
         (
             b"\x89PNG....",
-            r"model\.onnx can't be loaded: the file is not an ONNX model, or only a part of one",
+            r"the file is not an ONNX model, or only a part of one",
         ),
         (
             opset(99),
-            r"model\.onnx can't be loaded: ONNX Runtime .* refuses the model: .* Opset 99 .* till opset \d+",
+            r"ONNX Runtime .* refuses the model: .* Opset 99 .* till opset \d+",
         ),
     ],
-    ids=["missing", "empty", "truncated", "garbage", "opset"],
+    ids=["empty", "truncated", "garbage", "opset"],
 )
-def test_files_that_can_not_be_loaded(tmp_path: Path, data: bytes | None, message: str) -> None:
-    if data is not None:
-        (tmp_path / "model.onnx").write_bytes(data)
+def test_files_that_can_not_be_loaded(data: bytes, message: str) -> None:
     with pytest.raises(ModelLoadError, match=f"^{message}") as error:
-        Model.load(tmp_path / "model.onnx", Execution())
-    assert str(tmp_path) not in str(error.value)
+        Model(data, Execution())
     assert "onnxruntime_src" not in str(error.value)
 
 
@@ -214,11 +206,3 @@ def test_a_tap_session_that_can_not_be_built_fails_its_run_only(
     assert list(fresh.run(images(1, 1, 32, 32), ["probabilities"])) == ["probabilities"]
     monkeypatch.undo()
     assert list(fresh.run(images(1, 1, 32, 32), ["conv1"])) == ["conv1"]
-
-
-@pytest.mark.parametrize("build", [lenet, two_inputs, texts, free_size], ids=lambda build: build.__name__)
-def test_warms_up_if_the_inputs_tell_their_size(build: Callable[[], onnx.ModelProto]) -> None:
-    loaded = Model(build().SerializeToString(), Execution())
-    with capture_logs() as logs:
-        loaded.warm_up()
-    assert logs == []

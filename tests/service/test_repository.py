@@ -45,6 +45,7 @@ def tiny_classifier(classes: int = 3, *, softmax: bool = False) -> onnx.ModelPro
 
 
 def test_the_newest_ready_version_answers(repository: Path) -> None:
+    (repository / "lenet" / "config.toml").write_text("versions.all = true\n")
     add_model(repository, "lenet", onnx_models.lenet(seed=2), "2")
     add_model(repository, "lenet", onnx_models.lenet(seed=10), "10")
     add_model(repository, "lenet", b"", "11")
@@ -52,6 +53,8 @@ def test_the_newest_ready_version_answers(repository: Path) -> None:
     assert models.get("lenet").version == "10"
     assert models.get("").version == "10"
     assert models.get("lenet", "2").version == "2"
+    with pytest.raises(UnknownModelError, match='has no version "3"; it has 1, 2, 10, 11'):
+        models.get("lenet", "3")
     assert [entry.version for entry in models.entries()] == ["1", "2", "10", "11"]
 
 
@@ -162,7 +165,18 @@ def test_labels_can_come_from_a_file(tmp_path: Path) -> None:
         ("label = ['a']", "label: Extra inputs are not permitted"),
         ("labels = ['a', 'b']", "there are 2 labels for 3 classes"),
         ("labels_file = '../secrets.txt'", "must be the name of a file in the same folder"),
-        ("labels_file = 'none.txt'", "config.toml can't be read"),
+        ("labels_file = 'none.txt'", "config.toml: the labels_file none.txt is not there"),
+        ("labels_file = '..'", "must be the name of a file in the same folder"),
+        ("[batching]\nmax_batch_size = 0", "batching.max_batch_size: Input should be greater than 0"),
+        ("[batching]\nmax_delay = 1", "batching.max_delay: Extra inputs are not permitted"),
+        ("versions.latest = 0", "versions.latest: Input should be greater than 0"),
+        ("versions.all = false", "versions.all: Input should be True"),
+        ("versions.list = []", "versions.list: Tuple should have at least 1 item"),
+        ("[versions]\nlatest = 1\nlist = [1]", "versions: Value error, keep one of latest, all and list"),
+        ("versions.list = [2]", "tiny/2: model.onnx is missing"),
+        ("preload_taps = [['score']]", 'preload_taps: no layer "score"; did you mean "scores"?'),
+        ("preload_taps = [[], [], [], [], []]", "5 sets of layers; the setting tap_sessions allows 4"),
+        ("labels = ['\xff']", "config.toml can't be read"),
         ("labels = ['a']\nlabels_file = 'x'", "has both labels and labels_file"),
         ("output = 'logits'", 'output "logits" is none of scores'),
         ("[preprocessing]\nkind = 'crop'", "preprocessing.kind"),
@@ -170,10 +184,11 @@ def test_labels_can_come_from_a_file(tmp_path: Path) -> None:
 )
 def test_a_wrong_config_is_refused_with_its_reason(tmp_path: Path, config: str, reason: str) -> None:
     add_model(tmp_path, "tiny", tiny_classifier())
-    (tmp_path / "tiny" / "config.toml").write_text(config)
+    (tmp_path / "tiny" / "config.toml").write_bytes(config.encode("latin-1"))
     with pytest.raises(StartupError) as info:
         load(tmp_path)
     assert reason in str(info.value)
+    assert str(tmp_path) not in str(info.value).removeprefix(f"no model in {tmp_path}")
 
 
 def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(
