@@ -75,13 +75,11 @@ class ModelFiles:
         try:
             if not os.path.lexists(place):
                 return None
-            with open(self._open(place, name), "rb") as file:  # noqa: PTH123 - of a descriptor
-                info = os.fstat(file.fileno())
-                if not stat.S_ISREG(info.st_mode):
-                    raise ModelLoadError(f"{name} is not a regular file")
-                if info.st_size > most_bytes:
-                    raise ModelLoadError(f"{name} has {info.st_size} bytes; the limit is {most_bytes}")
-                return file.read(most_bytes)
+            descriptor = self._open(place, name)
+            try:
+                return _content(descriptor, name, most_bytes)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise ModelLoadError(f"{name} can't be read: {error.strerror}") from error
 
@@ -122,6 +120,16 @@ class ModelFiles:
         if not real.is_relative_to(self.root):
             raise ModelLoadError(f"{name} leads out of the model repository")
         return real.relative_to(self.root).parts
+
+
+def _content(descriptor: int, name: str, most_bytes: int) -> bytes:
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        raise ModelLoadError(f"{name} is not a regular file")
+    if info.st_size > most_bytes:
+        raise ModelLoadError(f"{name} has {info.st_size} bytes; the limit is {most_bytes}")
+    with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - of a descriptor
+        return file.read(info.st_size)
 
 
 def _numbers(folder: Path) -> Iterator[int]:

@@ -74,7 +74,7 @@ def test_each_batch_size_is_run(
 
 def test_batches_stop_at_a_bound_of_memory(sizes: list[int]) -> None:
     """Each item takes 2 x 16 MiB, in and out."""
-    shape = ["n", 16 * 2**20 // 4]
+    shape: Sequence[int | str] = ["n", 16 * 2**20 // 4]
     warm_up(load(model([node("Neg", "x", "y")], [value("x", shape)], [value("y", shape)])))
     assert sizes == [1, 2, 4, 8]
 
