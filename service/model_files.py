@@ -128,7 +128,7 @@ def _content(descriptor: int, name: str, most_bytes: int) -> bytes:
         raise ModelLoadError(f"{name} is not a regular file")
     if info.st_size > most_bytes:
         raise ModelLoadError(f"{name} has {info.st_size} bytes; the limit is {most_bytes}")
-    with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - of a descriptor
+    with open(descriptor, "rb", closefd=False) as file:
         return file.read(info.st_size)
 
 

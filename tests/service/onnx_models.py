@@ -258,6 +258,14 @@ def free_size() -> onnx.ModelProto:
     return model(nodes, [value("image", ["n", 1, "height", "width"])], [value("y", [])], weights)
 
 
+def classifier(classes: int = 3, *, softmax: bool = False, gain: float = 1.0) -> onnx.ModelProto:
+    """A classifier [n, 2] -> [n, classes] whose logits are sums of the inputs' multiples."""
+    weights = {"w": gain * np.arange(2 * classes, dtype=np.float32).reshape(2, classes)}
+    nodes = [node("MatMul", "x w", "scores"), *([node("Softmax", "scores", "p")] if softmax else [])]
+    output = "p" if softmax else "scores"
+    return model(nodes, [value("x", ["n", 2])], [value(output, ["n", classes])], weights)
+
+
 FOREIGN: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "channels_last": channels_last,
     "two_inputs": two_inputs,

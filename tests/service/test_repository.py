@@ -6,9 +6,8 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
@@ -25,23 +24,6 @@ from tests.serving import Serving
 
 def load(folder: Path) -> Repository:
     return load_repository(Settings(model_repository=folder, device="cpu"))
-
-
-def tiny_classifier(classes: int = 3, *, softmax: bool = False) -> onnx.ModelProto:
-    """A classifier [N, 2] -> [N, classes] whose logits are sums of the inputs' multiples."""
-    weights = np.arange(2 * classes, dtype=np.float32).reshape(2, classes)
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["scores"])]
-    if softmax:
-        nodes.append(helper.make_node("Softmax", ["scores"], ["p"]))
-    output = "p" if softmax else "scores"
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", classes])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
 def test_the_newest_ready_version_answers(repository: Path) -> None:
@@ -133,7 +115,7 @@ def test_a_repository_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
 def test_logits_become_probabilities_and_labels_come_from_the_config(
     tmp_path: Path, serving: Serving
 ) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier())
+    add_model(tmp_path, "tiny", onnx_models.classifier())
     (tmp_path / "tiny" / "config.toml").write_text('labels = ["cat", "dog", "eel"]\n')
     request = pb.ClassifyRequest(tensor=pack(np.array([[0.0, 1.0]], np.float32)))
     with serving(model_repository=tmp_path) as server, grpc.insecure_channel(server.address) as channel:
@@ -145,14 +127,14 @@ def test_logits_become_probabilities_and_labels_come_from_the_config(
 
 @pytest.mark.parametrize("softmax", [True, False])
 def test_softmax_is_applied_exactly_once(tmp_path: Path, softmax: bool) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier(softmax=softmax))
+    add_model(tmp_path, "tiny", onnx_models.classifier(softmax=softmax))
     classifier = load(tmp_path).get("tiny").classifier()
     assert classifier.softmax is not softmax
     assert classifier.labels == ("0", "1", "2")
 
 
 def test_labels_can_come_from_a_file(tmp_path: Path) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier())
+    add_model(tmp_path, "tiny", onnx_models.classifier())
     (tmp_path / "tiny" / "config.toml").write_text('labels_file = "labels.txt"\n')
     (tmp_path / "tiny" / "labels.txt").write_bytes("\ufeffcat\r\ndog\r\n\r\neel".encode())
     assert load(tmp_path).get("tiny").classifier().labels == ("cat", "dog", "eel")
@@ -183,7 +165,7 @@ def test_labels_can_come_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_config_is_refused_with_its_reason(tmp_path: Path, config: str, reason: str) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier())
+    add_model(tmp_path, "tiny", onnx_models.classifier())
     (tmp_path / "tiny" / "config.toml").write_bytes(config.encode("latin-1"))
     with pytest.raises(StartupError) as info:
         load(tmp_path)
@@ -194,7 +176,7 @@ def test_a_wrong_config_is_refused_with_its_reason(tmp_path: Path, config: str, 
 def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(
     tmp_path: Path, serving: Serving
 ) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier())
+    add_model(tmp_path, "tiny", onnx_models.classifier())
     request = pb.ClassifyRequest(images=pb.EncodedImages(images=[SAMPLES[0].read_bytes()]))
     with serving(model_repository=tmp_path) as server, grpc.insecure_channel(server.address) as channel:
         with pytest.raises(grpc.RpcError) as info:
@@ -206,7 +188,7 @@ def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(
 
 def test_layers_of_strings_are_left_out_of_all_and_refused_by_name(tmp_path: Path, serving: Serving) -> None:
     """A classifier that also looks its class's name up, in the graph."""
-    model = tiny_classifier()
+    model = onnx_models.classifier()
     model.graph.node.extend(
         [
             helper.make_node("ArgMax", ["scores"], ["class"], axis=1, keepdims=0),
