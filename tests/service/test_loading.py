@@ -33,7 +33,7 @@ LIMITS = BatchingLimits(max_batch_size=8, max_queue_size=100, max_queue_delay_us
 
 
 def load(folder: Path, **options: Any) -> Repository:  # noqa: ANN401 - of several types
-    chosen = {
+    chosen: dict[str, Any] = {
         "execution": Execution(),
         "tap_sessions": 4,
         "batching": LIMITS,
