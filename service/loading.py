@@ -100,8 +100,10 @@ def _load_all(
     files: ModelFiles, repository: Repository, versions: Sequence[_Version], options: LoadOptions
 ) -> None:
     """Load versions on as many threads as there are CPUs, and publish each as soon as it is ready."""
+    threads = min(available_cpus(), len(versions))
+    _log.info("loading models", versions=len(versions), threads=threads)
     repository.publish(Entry.loading(version.name, str(version.number)) for version in versions)
-    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="loader") as loaders:
+    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as loaders:
         futures = [loaders.submit(_load, files, version, options) for version in versions]
         for done, future in enumerate(as_completed(futures), 1):
             entry = future.result()

@@ -60,7 +60,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     Raises:
         StartupError: the settings can't be put into practice; says which and why.
     """
-    repository = load_repository(settings)
+    repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
     scheduler = Scheduler(_lane_limits(settings))
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
         dispatcher = _dispatcher(settings, repository, scheduler, workers)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
-from tests.e2e.processes import TIMEOUT_S, server_process
+from tests.e2e.processes import TIMEOUT_S, command, server_process
 from tests.service import onnx_models
 from tests.service.conftest import add_model
 
@@ -78,3 +80,19 @@ def memory_and_threads(pid: int) -> str:
     """Tell what a process takes, as Linux counts it."""
     status = Path(f"/proc/{pid}/status").read_text()
     return ", ".join(re.findall(r"^(?:VmRSS|Threads):.*$", status, re.MULTILINE)).replace("\t", " ")
+
+
+def test_a_second_signal_ends_it_while_it_loads(tmp_path: Path) -> None:
+    add_model(tmp_path, "endless", onnx_models.endless())
+    process = subprocess.Popen(
+        command("--model-repository", str(tmp_path)),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        assert any("loading models" in line for line in process.stderr)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            process.send_signal(number)
+        assert process.wait(TIMEOUT_S) in {128 + signal.SIGTERM, 128 + signal.SIGINT}

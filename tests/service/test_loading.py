@@ -247,10 +247,11 @@ def test_progress_is_logged(tmp_path: Path) -> None:
     add_model(tmp_path, "wrong", b"")
     with capture_logs() as logs:
         load(tmp_path)
-    assert [(entry["event"], entry.get("progress")) for entry in logs][-1] == ("models loaded", None)
-    assert (logs[-1]["ready"], logs[-1]["unavailable"]) == (2, 1)
-    assert [entry["progress"] for entry in logs[:-1]] == ["1/3", "2/3", "3/3"]
-    assert sorted(entry["event"] for entry in logs[:-1]) == ["model ready", "model ready", "model refused"]
+    first, *each, last = logs
+    assert (first["event"], first["versions"]) == ("loading models", 3)
+    assert [entry["progress"] for entry in each] == ["1/3", "2/3", "3/3"]
+    assert sorted(entry["event"] for entry in each) == ["model ready", "model ready", "model refused"]
+    assert (last["event"], last["ready"], last["unavailable"]) == ("models loaded", 2, 1)
 
 
 @pytest.mark.parametrize(("share_threads", "expected"), [(True, 65), (False, 100)])

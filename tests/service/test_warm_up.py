@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from structlog.testing import capture_logs
 
 from service.batching import BatchingLimits
@@ -20,6 +19,7 @@ from service.taps import TapCounts
 from service.warm_up import warm_up
 from tests.service.onnx_models import (
     channels_last,
+    endless,
     free_size,
     lenet,
     model,
@@ -104,23 +104,6 @@ def test_a_run_that_fails_is_no_reason_to_refuse_a_model() -> None:
     with capture_logs() as logs:
         warm_up(load(model([node("Div", "x y", "z")], integers[:2], integers[2:])))
     assert [entry["event"] for entry in logs] == ["run failed", "the warm-up failed"]
-
-
-def endless() -> onnx.ModelProto:
-    """A Loop of 2^62 turns."""
-    body = helper.make_graph(
-        [node("Identity", "going_on", "go_on"), node("Neg", "state", "negative")],
-        "body",
-        [
-            value("turn", [], TensorProto.INT64),
-            value("going_on", [], TensorProto.BOOL),
-            value("state", ["n", 2]),
-        ],
-        [value("go_on", [], TensorProto.BOOL), value("negative", ["n", 2])],
-    )
-    constants = {"turns": np.array(2**62, np.int64), "yes": np.array(True)}
-    nodes = [node("Loop", "turns yes x", "y", body=body)]
-    return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], constants)
 
 
 def test_a_run_without_end_is_stopped_and_refused() -> None:
