@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.batching import BatchingLimits
+from service.batching_limits import BatchingLimits
 from service.classifier import Classifier
 from service.cpus import available_cpus
 from service.device import Execution

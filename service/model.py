@@ -17,7 +17,7 @@ import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.batching import DEFAULT_LIMITS, BatchingLimits
+from service.batching_limits import DEFAULT_LIMITS, BatchingLimits
 from service.device import RUNTIME_ERRORS, Execution, create_session
 from service.errors import (
     ExecutionError,

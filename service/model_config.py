@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.batching import BatchingLimits
+from service.batching_limits import BatchingLimits
 from service.errors import ModelLoadError
 from service.model_files import ModelFiles
 from service.preprocess import Preprocessing

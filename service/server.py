@@ -23,7 +23,7 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.classify import ClassifyMethod, RequestLimits, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
-from service.batching import BatchingLimits
+from service.batching_limits import BatchingLimits
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError

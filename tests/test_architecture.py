@@ -27,7 +27,7 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs", "batching"},
+    {"errors", "settings", "logs", "batching_limits"},
     {"cpus", "device", "tensors"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},

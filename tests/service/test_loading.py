@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
-from service.batching import BatchingLimits
+from service.batching_limits import BatchingLimits
 from service.device import Execution
 from service.errors import ModelNotReadyError
 from service.loading import LoadOptions, load_models

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto
 from structlog.testing import capture_logs
 
-from service.batching import BatchingLimits
+from service.batching_limits import BatchingLimits
 from service.device import Execution
 from service.errors import ModelLoadError
 from service.graph import Array
