@@ -3,12 +3,13 @@
 
 PYTHON ?= python3
 PROTO = protos/featurelens/v1/classifier.proto
+INFERENCE = $(sort $(wildcard protos/inference/*.proto))
 
 bin = .venv/bin
 requirements = pyproject.toml constraints.txt
 install = $(bin)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 
-.PHONY: help setup demo serve test test-containers check train protos bench pictures clean
+.PHONY: help setup demo serve test test-containers check train protos bench h2load pictures clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help
@@ -44,9 +45,16 @@ train: .venv/all ## Train LeNet on MNIST, export it, write the report: out/model
 protos: .venv/all ## Generate the Python code of protos/
 	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
 	    --mypy_out=. --mypy_grpc_out=. $(PROTO)
+	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m grpc_tools.protoc -I. --mypy_out=. \
+	    --descriptor_set_out=protos/inference/descriptors.binpb $(INFERENCE)
 
-bench: .venv/all ## Measure how many calls a second the server answers
-	$(bin)/python -m scripts.serving $(bin)/python -m benchmarks
+bench: .venv/all h2load ## Measure the server and what limits it, 5 minutes: table, JSON and chart in out/bench
+	$(bin)/python -m benchmarks.speed
+
+h2load:
+	@command -v h2load > /dev/null || if [ "$$(id -u)" = 0 ]; then \
+	    apt-get update && apt-get install --yes nghttp2-client; \
+	    else echo 'h2load is missing: sudo apt-get install nghttp2-client' >&2; exit 1; fi
 
 pictures: .venv/all ## Draw 300 digits as people send them; at least 90 % must come out right
 	$(bin)/python -m benchmarks.pictures out/pictures --count 300
@@ -54,7 +62,7 @@ pictures: .venv/all ## Draw 300 digits as people send them; at least 90 % must c
 	$(bin)/python -m benchmarks.miss_sheet out/pictures.csv --sheet out/misses.png
 
 clean: ## Delete .venv and everything else that can be made again
-	rm -rf .venv out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-peers out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # Stamps: newer than the requirements they were installed from.
 .venv/python:

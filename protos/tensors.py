@@ -75,11 +75,16 @@ def unpack(tensor: Tensor) -> npt.NDArray[np.generic]:
     Raises:
         ValueError: shape, type and bytes don't agree; the message says what came and what was expected.
     """
-    dtype = dtype_of(tensor.data_type)
-    shape = tuple(tensor.shape)
-    data = tensor.data
-    _check_shape(shape)
-    expected = math.prod(shape) * dtype.itemsize  # Python ints: a hostile shape can't overflow them
+    return view(tensor.data, tuple(tensor.shape), dtype_of(tensor.data_type))
+
+
+def view(data: bytes, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+    """Return bytes in C order as a read-only array that shares them.
+
+    Raises:
+        ValueError: shape, type and bytes don't agree; the message says what came and what was expected.
+    """
+    expected = element_count(shape) * dtype.itemsize
     if len(data) != expected:
         raise ValueError(
             f"data has {len(data)} bytes, expected {expected} for shape {list(shape)} of {dtype.name}"
@@ -89,10 +94,17 @@ def unpack(tensor: Tensor) -> npt.NDArray[np.generic]:
     return np.ndarray(shape, dtype, buffer=data)
 
 
-def _check_shape(shape: Sequence[int]) -> None:
+def element_count(shape: Sequence[int]) -> int:
+    """Return how many elements a tensor of this shape has; Python ints: a hostile shape can't overflow them.
+
+    Raises:
+        ValueError: no tensor has this shape.
+    """
     if len(shape) > _MAX_AXES:
         raise ValueError(f"shape has {len(shape)} axes, expected at most {_MAX_AXES}")
-    if any(size < 0 for size in shape):
+    if min(shape, default=0) < 0:
         raise ValueError(f"shape is {list(shape)}, expected no negative size")
-    if math.prod(size or 1 for size in shape) > _MAX_ELEMENTS:
+    count = math.prod(shape)
+    if (count or math.prod(size or 1 for size in shape)) > _MAX_ELEMENTS:
         raise ValueError(f"shape is {list(shape)}, expected at most {_MAX_ELEMENTS} elements")
+    return count

@@ -51,6 +51,10 @@ class CancelledError(ServiceError):
     """The caller went away."""
 
 
+class UnimplementedError(ServiceError):
+    """The server doesn't offer this; the message says what to do instead."""
+
+
 class InternalError(ServiceError):
     """A fault of the server; what it was is in the log, under the request's id."""
 

@@ -26,6 +26,8 @@ class Result(NamedTuple):
     compute_ns: int
     run_batch_size: int
     """Items of all jobs that shared the run; of the largest run, if the job was split."""
+    executions: int = 1
+    """Runs that count as this job's: of jobs that shared a run the first has it."""
 
 
 class Job:
@@ -66,8 +68,12 @@ class Job:
 
     @property
     def run_key(self) -> object:
-        """What jobs of one model must agree in to share a run: outputs, and shapes and types of the items."""
+        """What jobs of one model must agree in to share a run: outputs, and shapes and types of the items.
+
+        A job whose inputs don't all have `size` items has a key of its own: no run can be cut into its part.
+        """
         if self._key is None:
             items = tuple((name, feed.dtype.num, feed.shape[1:]) for name, feed in self.feeds.items())
-            self._key = (self.outputs, items)
+            cuttable = all(feed.shape[:1] == (self.size,) for feed in self.feeds.values())
+            self._key = (self.outputs, items) if cuttable else object()
         return self._key

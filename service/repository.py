@@ -7,13 +7,14 @@ looked up; it never becomes a path.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from threading import Lock
 
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
 from service.model import Model
+from service.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class ServedModel:
     version: str
     model: Model
     classifier_or_none: Classifier | None
+    statistics: Statistics = field(default_factory=Statistics)
 
     def classifier(self) -> Classifier:
         """Return how it classifies.

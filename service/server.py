@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
 from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
-from service.api.classify import ClassifyMethod, RequestLimits, stream_error
+from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
+from service.api.limits import RequestLimits
+from service.api.oip.methods import SERVICE as INFERENCE
+from service.api.oip.methods import InferenceService
 from service.batching_limits import BatchingLimits
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
@@ -30,6 +32,7 @@ from service.errors import StartupError
 from service.images import ImageLimits
 from service.lane import LaneLimits
 from service.loading import LoadOptions, load_models
+from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
@@ -39,7 +42,7 @@ from service.transport.limits import TransportLimits
 _log: FilteringBoundLogger = structlog.get_logger()
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
-_HEALTH_NAMES = ("", CLASSIFIER)
+_HEALTH_NAMES = ("", CLASSIFIER, INFERENCE)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -63,18 +66,19 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
     scheduler = Scheduler(_lane_limits(settings))
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
-        dispatcher = _dispatcher(settings, repository, scheduler, workers)
+        draining = Event()
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
         server = build_server(dispatcher, _transport_limits(settings))
         health_servicer = _add_health(server)
         if settings.reflection:
-            names = (CLASSIFIER, HEALTH, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
+            add_reflection(server)
         async with _listening(settings, dispatcher, server) as address:
             for name in _HEALTH_NAMES:
                 await health_servicer.set(name, _SERVING)
             try:
                 yield RunningServer(address, repository.ready_names())
             finally:
+                draining.set()
                 await health_servicer.enter_graceful_shutdown()
                 _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
                 await asyncio.sleep(settings.drain_s)
@@ -166,18 +170,25 @@ def _execution(settings: Settings) -> Execution:
 
 
 def _dispatcher(
-    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor
+    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor, draining: Event
 ) -> Dispatcher:
-    classify = ClassifyMethod(repository, scheduler, workers, _request_limits(settings))
+    limits = _request_limits(settings)
+    inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set())
+    classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
     return Dispatcher(
         unary={
             f"/{CLASSIFIER}/Classify": classify.unary,
             f"/{CLASSIFIER}/ListModels": describe.list_models,
             f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
+            **inference.unary,
         },
-        streams={f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error)},
+        streams={
+            f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error),
+            **inference.streams,
+        },
         max_concurrent_calls=settings.max_concurrent_calls,
+        trip=scheduler.trip,
     )
 
 

@@ -12,9 +12,11 @@ import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.errors import ExecutionError, ModelLoadError
-from service.graph import Array, TensorSpec
-from service.model import Model
+from service.device import reason_of
+from service.errors import ModelLoadError
+from service.feeds import blank
+from service.graph import TensorSpec
+from service.model import RUN_ERRORS, Model
 from service.settings import MiB
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -30,7 +32,7 @@ def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIM
     """Run a model on batches of 1, 2, 4, ... items, up to its largest batch, as far as time and memory allow.
 
     What the first run of a shape costs (memory, and on a GPU the choice of kernels) no request pays then. The
-    inputs are made up, so a run that fails proves nothing against the model and is logged only. A model with
+    inputs are blank, so a run that fails proves nothing against the model and is logged only. A model with
     an axis other than the batch that can be of any size isn't run: no size could be guessed.
 
     Args:
@@ -41,20 +43,20 @@ def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIM
     Raises:
         ModelLoadError: The runs went on until they were stopped.
     """
-    outputs = tuple(dict.fromkeys((*sorted(model.graph.plain_outputs), *layers)))
+    outputs = tuple(dict.fromkeys((*(spec.name for spec in model.outputs), *layers)))
     options = ort.RunOptions()
     stop = Timer(timeout_s, setattr, (options, "terminate", True))
     stop.start()
     try:
         for size in _batch_sizes(model, outputs):
             started_s = time.perf_counter()
-            model.run({spec.name: _zeros(spec, size) for spec in model.inputs}, outputs, options)
+            model.compute({spec.name: blank(spec, size) for spec in model.inputs}, outputs, options)
             if time.perf_counter() - started_s > _SLOW_RUN_S:
                 return
-    except ExecutionError as error:
+    except RUN_ERRORS as error:
         if options.terminate:
             raise ModelLoadError(f"the warm-up did not end within {timeout_s:g} s") from error
-        _log.warning("the warm-up failed", digest=model.digest)
+        _log.info("model not warmed up", digest=model.digest, reason=reason_of(error))
     finally:
         stop.cancel()
 
@@ -92,8 +94,3 @@ def _input_bytes(model: Model) -> int:
 def _bytes_an_item(model: Model) -> int:
     shapes = {spec.name: _shape(spec, 1) for spec in model.inputs}
     return _input_bytes(model) + model.estimate_bytes(model.graph.layers, shapes)
-
-
-def _zeros(spec: TensorSpec, size: int) -> Array:
-    """Make an input up. Of zeros and False: what they count, or decide whether to go on with, ends soon."""
-    return np.full(_shape(spec, size), "" if spec.dtype == np.dtype(object) else 0, dtype=spec.dtype)

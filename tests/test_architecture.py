@@ -28,15 +28,15 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "device", "tensors"},
+    {"cpus", "device", "tensors", "statistics"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
-    {"model", "taps", "warm_up"},
+    {"feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
     {"scheduler", "lane", "job"},
     {"api"},
     {"transport"},
-    {"server"},
+    {"server", "reflection"},
     {"__main__", "healthcheck"},
 )
 MOST_LINES = 300
@@ -139,8 +139,21 @@ def test_no_import_cycle() -> None:
 @pytest.mark.parametrize(
     ("library", "places"),
     [
-        ("grpc", {"service.api.status", "service.transport.grpcio", "service.server", "service.healthcheck"}),
-        ("protos", {"service.api.classify", "service.api.describe", "service.server"}),
+        (
+            "grpc",
+            {
+                *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
+                "service.healthcheck",
+            },
+        ),
+        (
+            "protos",
+            {
+                *("service.api.classify", "service.api.describe", "service.server", "service.reflection"),
+                *(f"service.api.oip.{name}" for name in ("answers", "contents", "infer", "interface")),
+                *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
+            },
+        ),
         ("onnxruntime", {"service.device", "service.model", "service.warm_up"}),
         ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
     ],

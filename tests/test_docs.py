@@ -163,7 +163,7 @@ def test_settings_section_names_the_prefix() -> None:
 
 
 def test_errors_table_names_every_status() -> None:
-    rows = table_after("### Errors")[2:]
+    rows = table_after("## Errors")[2:]
 
     assert {row.split("`")[1] for row in rows} == {status.name for status in STATUS.values()}
 

@@ -6,8 +6,10 @@ thread, with `succeed` or `fail`; what comes later is ignored, so a deadline and
 
 from __future__ import annotations
 
+import itertools
+import logging
+import os
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from threading import Lock
@@ -16,9 +18,20 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.api.status import status_of
-from service.errors import CancelledError, DeadlineExceededError, InternalError, ServiceError
+from service.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    InternalError,
+    InvalidRequestError,
+    ServiceError,
+)
 
 _log: FilteringBoundLogger = structlog.get_logger()
+
+_MAX_ID_CHARACTERS = 256
+# Ids of calls that come without one: unique in the world by the process's part, cheap by counting.
+_PROCESS = os.urandom(8).hex()
+_numbers = itertools.count(1)
 
 
 class Call(ABC):
@@ -27,6 +40,8 @@ class Call(ABC):
     Attributes:
         method: full name, such as `/featurelens.v1.Classifier/Classify`.
         deadline: on time.monotonic's clock, in seconds.
+        started_ns: when it arrived, on time.perf_counter_ns's clock.
+        error: why it failed, once it has.
     """
 
     def __init__(self, method: str, deadline: float, request_id: str | None = None) -> None:
@@ -34,7 +49,8 @@ class Call(ABC):
         self.deadline = deadline
         self._request_id = request_id
         self._facts: dict[str, object] = {}
-        self._started_ns = time.perf_counter_ns()
+        self.started_ns = time.perf_counter_ns()
+        self.error: ServiceError | None = None
         self._ended = False
         self._on_end: list[Callable[[], None]] = []
         self._lock = Lock()
@@ -43,12 +59,24 @@ class Call(ABC):
     def request_id(self) -> str:
         """The caller's id, else one that is made when somebody first asks."""
         if self._request_id is None:
-            self._request_id = uuid.uuid4().hex
+            self._request_id = f"{_PROCESS}{next(_numbers):x}"
         return self._request_id
 
-    @request_id.setter
-    def request_id(self, value: str) -> None:
-        self._request_id = value
+    def identify(self, request_id: str) -> None:
+        """Take the id that the message gives, if it gives one.
+
+        Raises:
+            InvalidRequestError: it is too long.
+        """
+        if len(request_id) > _MAX_ID_CHARACTERS:
+            raise InvalidRequestError(
+                f"the id has {len(request_id)} characters, the limit is {_MAX_ID_CHARACTERS}; shorten it"
+            )
+        self._request_id = request_id or self._request_id
+
+    def tighten(self, timeout_s: float) -> None:
+        """Bring the deadline forward, unless it is sooner already."""
+        self.deadline = min(self.deadline, time.monotonic() + timeout_s)
 
     def note(self, **facts: object) -> None:
         """Add facts to the call's line in the access log."""
@@ -60,12 +88,12 @@ class Call(ABC):
 
     def succeed(self, answer: bytes) -> None:
         """End the call with an encoded answer."""
-        if self._end("OK"):
+        if self._end("OK", None):
             self._send(answer)
 
     def fail(self, error: ServiceError) -> None:
         """End the call with an error."""
-        if self._end(status_of(error).name, str(error)):
+        if self._end(status_of(error).name, error):
             self._send(self._with_request_id(error))
 
     def time_out(self) -> None:
@@ -91,25 +119,30 @@ class Call(ABC):
     def _send(self, outcome: bytes | ServiceError) -> None:
         """Let the answer or the error leave; called once, from any thread."""
 
-    def _end(self, code: str, error: str | None = None) -> bool:
+    def _end(self, code: str, error: ServiceError | None) -> bool:
         with self._lock:
             if self._ended:
                 return False
             self._ended = True
-        duration_ms = round((time.perf_counter_ns() - self._started_ns) / 1e6, 3)
+        self.error = error
+        if _log.is_enabled_for(logging.INFO):
+            self._write_log_line(code, error)
+        for callback in self._on_end:
+            callback()
+        self._on_end.clear()  # they may hold the call: no cycle is left for the garbage collector
+        return True
+
+    def _write_log_line(self, code: str, error: ServiceError | None) -> None:
         if error is not None:
-            self._facts["error"] = error
+            self._facts["error"] = str(error)
         _log.info(
             "call",
             method=self.method,
             code=code,
             request_id=self.request_id,
-            duration_ms=duration_ms,
+            duration_ms=round((time.perf_counter_ns() - self.started_ns) / 1e6, 3),
             **self._facts,
         )
-        for callback in self._on_end:
-            callback()
-        return True
 
     def _with_request_id(self, error: ServiceError) -> ServiceError:
         """Give an internal error the id under which the log tells more."""

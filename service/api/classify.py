@@ -15,30 +15,19 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.tensors import pack, unpack
 from service.api.call import Call
 from service.api.dispatch import failing
+from service.api.limits import RequestLimits
+from service.api.pictures import prepare_all
 from service.api.status import status_of
+from service.api.tally import Tally
 from service.classifier import Classifier
-from service.errors import InvalidImageError, InvalidRequestError, LimitExceededError, ServiceError
-from service.images import ImageLimits, decode
+from service.errors import InvalidRequestError, ServiceError
 from service.job import Job, Result
 from service.model import Model
-from service.preprocess import prepare
 from service.repository import Repository, ServedModel
 from service.scheduler import Scheduler
+from service.statistics import Inference
 
 Encode = Callable[[pb.ClassifyResponse], bytes]
-
-_MAX_ID_CHARACTERS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """How much one request may bring and ask for."""
-
-    max_images: int
-    max_layers: int
-    max_response_bytes: int
-    refuse_non_finite: bool
-    images: ImageLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +35,7 @@ class _Plan:
     """A request, checked against the model it is for."""
 
     call: Call
+    tally: Tally
     served: ServedModel
     classifier: Classifier
     layers: tuple[str, ...]
@@ -76,10 +66,10 @@ class ClassifyMethod:
 
     def _begin(self, data: bytes, call: Call, encode: Encode) -> None:
         request = _parse(data)
-        _name(call, request)
+        call.identify(request.id)
         plan = self._plan(request, call, encode)
         if request.WhichOneof("input") == "images":
-            self._check_count(len(request.images.images), "images")
+            self._limits.check_count(len(request.images.images), "images")
             self._workers.submit(self._decode, plan, list(request.images.images))
         elif request.WhichOneof("input") == "tensor":
             self._submit(plan, _feed(request.tensor, plan.classifier), decode_ns=0)
@@ -89,13 +79,13 @@ class ClassifyMethod:
     def _plan(self, request: pb.ClassifyRequest, call: Call, encode: Encode) -> _Plan:
         served = self._repository.get(request.model, request.version)
         call.note(model=served.name, version=served.version)
-        if len(request.layers) > self._limits.max_layers:
-            raise self._too_many_layers(len(request.layers))
+        tally = Tally(call, served.statistics)
+        self._limits.check_layers(len(request.layers))
         layers = _sendable(served.model, request.layers)
-        if len(layers) > self._limits.max_layers:
-            raise self._too_many_layers(len(layers))
+        self._limits.check_layers(len(layers))
         return _Plan(
             call=call,
+            tally=tally,
             served=served,
             classifier=served.classifier(),
             layers=layers,
@@ -111,21 +101,15 @@ class ClassifyMethod:
             if (reason := plan.call.abandoned()) is not None:
                 raise reason
             started_ns = time.perf_counter_ns()
-            inputs = [self._prepared(plan, i, image) for i, image in enumerate(images)]
-            self._submit(plan, np.stack(inputs), time.perf_counter_ns() - started_ns)
-
-    def _prepared(self, plan: _Plan, index: int, image: bytes) -> np.ndarray:
-        try:
-            picture = decode(image, self._limits.images)
-        except InvalidImageError as error:
-            raise InvalidImageError(f"images[{index}]: {error}") from error
-        return prepare(picture, plan.classifier.preprocessing, enabled=plan.preprocess)
+            preprocessing = plan.classifier.preprocessing
+            feed = prepare_all(images, preprocessing, self._limits.images, enabled=plan.preprocess)
+            self._submit(plan, feed, time.perf_counter_ns() - started_ns)
 
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
         feeds = {plan.classifier.input.name: feed}
         model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
-        self._check_count(len(feed), "items along axis 0 of the tensor")
+        self._limits.check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
         plan.call.note(images=len(feed), layers=len(plan.layers))
         outputs = tuple(dict.fromkeys((plan.classifier.output, *plan.layers)))
@@ -137,34 +121,23 @@ class ClassifyMethod:
         with failing(plan.call):
             if isinstance(outcome, ServiceError):
                 raise outcome
+            started_ns = time.perf_counter_ns()
             answer = plan.encode(_response(plan, feed, decode_ns, outcome))
-            self._check_bytes(len(answer), "has")
+            self._limits.check_answer(len(answer))
+            plan.tally.inference = Inference(
+                samples=len(feed),
+                executions=outcome.executions,
+                input_ns=decode_ns,
+                queue_ns=outcome.queue_ns,
+                infer_ns=outcome.compute_ns,
+                output_ns=time.perf_counter_ns() - started_ns,
+            )
             plan.call.note(run_batch_size=outcome.run_batch_size)
             plan.call.succeed(answer)
 
-    def _check_count(self, count: int, what: str) -> None:
-        if count == 0:
-            raise InvalidRequestError(f"the request holds no {what}; send at least 1")
-        if count > self._limits.max_images:
-            raise LimitExceededError(
-                f"the request holds {count} {what}, the limit is {self._limits.max_images}; send several"
-            )
-
-    def _too_many_layers(self, count: int) -> LimitExceededError:
-        return LimitExceededError(
-            f"the request asks for {count} layers, the limit is {self._limits.max_layers}; ask for fewer"
-        )
-
     def _check_response_size(self, plan: _Plan, feed: np.ndarray) -> None:
         estimate = plan.served.model.estimate_bytes(plan.layers, {plan.classifier.input.name: feed.shape})
-        self._check_bytes(estimate + (feed.nbytes if plan.return_input else 0), "would have")
-
-    def _check_bytes(self, size: int, verb: str) -> None:
-        if size > self._limits.max_response_bytes:
-            raise LimitExceededError(
-                f"the answer {verb} {size} bytes, the limit is {self._limits.max_response_bytes};"
-                " ask for fewer layers or send fewer images"
-            )
+        self._limits.check_estimate(estimate + (feed.nbytes if plan.return_input else 0))
 
 
 def stream_error(request_id: str, error: ServiceError) -> bytes:
@@ -183,14 +156,6 @@ def _parse(data: bytes) -> pb.ClassifyRequest:
         return pb.ClassifyRequest.FromString(data)
     except DecodeError as error:
         raise InvalidRequestError("the request is not an encoded ClassifyRequest") from error
-
-
-def _name(call: Call, request: pb.ClassifyRequest) -> None:
-    if len(request.id) > _MAX_ID_CHARACTERS:
-        raise InvalidRequestError(
-            f"the id has {len(request.id)} characters, the limit is {_MAX_ID_CHARACTERS}; shorten it"
-        )
-    call.request_id = request.id or call.request_id
 
 
 def _sendable(model: Model, names: Sequence[str]) -> tuple[str, ...]:

@@ -81,9 +81,19 @@ class _GrpcioCall(Call):
         self._arrive = arrive
         self._timer = self._loop.call_at(self.deadline, self.time_out)
 
+    def tighten(self, timeout_s: float) -> None:
+        """Bring the deadline forward."""
+        super().tighten(timeout_s)
+        self._loop.call_soon_threadsafe(self._rearm)
+
     def _send(self, outcome: bytes | ServiceError) -> None:
         self.outcome = outcome
         self._loop.call_soon_threadsafe(self._finish)
+
+    def _rearm(self) -> None:
+        if not self._ended:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self.deadline, self.time_out)
 
     def _finish(self) -> None:
         self._timer.cancel()

@@ -26,6 +26,7 @@ def test_every_error_has_a_status() -> None:
         (errors.LimitExceededError, grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
         (errors.CancelledError, grpc.StatusCode.CANCELLED),
+        (errors.UnimplementedError, grpc.StatusCode.UNIMPLEMENTED),
         (errors.InternalError, grpc.StatusCode.INTERNAL),
         (errors.ExecutionError, grpc.StatusCode.INTERNAL),
     ],
