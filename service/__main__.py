@@ -17,6 +17,7 @@ from service.settings import Settings, parse_settings
 
 _FAILED = 1
 _USAGE = 2
+_MOST_NAMES = 10
 _KILLED_BY = 128  # a shell's convention: 128 + the number of the signal
 
 
@@ -45,7 +46,7 @@ async def _serve(settings: Settings) -> None:
     _on_signals(stop)
     async with running_server(settings) as server:
         # One line on standard output: what scripts wait for.
-        sys.stdout.write(f"featurelens is serving {', '.join(server.models)} on {server.address}\n")
+        sys.stdout.write(f"featurelens is serving {_listed(server.models)} on {server.address}\n")
         sys.stdout.flush()
         await stop.wait()
 
@@ -61,6 +62,11 @@ def _on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle, number)
+
+
+def _listed(models: Sequence[str]) -> str:
+    shown = ", ".join(models[:_MOST_NAMES])
+    return shown if len(models) <= _MOST_NAMES else f"{shown} and {len(models) - _MOST_NAMES} more"
 
 
 def _complain(message: str) -> None:

@@ -34,9 +34,9 @@ def check_feed(array: Array, spec: TensorSpec, foreign: int | None, *, finite: b
         )
 
 
-def blank(spec: TensorSpec) -> Array:
-    """Make an array of zeros or empty texts, with 1 for every size that is free."""
-    shape = [1 if size is None else size for size in spec.shape or ()]
+def blank(spec: TensorSpec, free: int = 1) -> Array:
+    """Make an array of zeros or empty texts, with `free` for every size that is free."""
+    shape = [free if size is None else size for size in spec.shape or ()]
     return np.full(shape, "" if spec.dtype == np.dtype(object) else 0, dtype=spec.dtype)
 
 

@@ -11,22 +11,21 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.batching import batched
-from service.device import RUNTIME_ERRORS, Execution, create_session, reason_of, value_of
+from service.batching_limits import DEFAULT_LIMITS, BatchingLimits
+from service.device import RUNTIME_ERRORS, Execution, create_session, value_of
 from service.errors import (
     ExecutionError,
     InvalidRequestError,
-    ModelLoadError,
     StartupError,
     UnknownLayerError,
 )
-from service.feeds import blank, check_feed, listed
+from service.feeds import check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
 from service.taps import TapCounts, TapSessions
 
@@ -54,9 +53,27 @@ class Model:
         graph: What the file says of itself.
         digest: SHA-256 of the file, in lower-case hexadecimal.
         provider: The execution provider that runs it, as ONNX Runtime names it.
+        batching: How much its requests may queue and share runs.
+
+    Args:
+        data: The file's bytes.
+        execution: Where and how it runs.
+        tap_capacity: How many tap sessions are held at most.
+        batching: See above.
+
+    Raises:
+        ModelLoadError: It isn't a model that ONNX Runtime can run.
+        DeviceUnavailableError: It can't run on the device that is required.
     """
 
-    def __init__(self, data: bytes, execution: Execution, tap_capacity: int = 4) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        execution: Execution,
+        tap_capacity: int = 4,
+        batching: BatchingLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.batching = batching
         self.graph = graph = Graph.parse(data)
         self.digest = hashlib.sha256(data).hexdigest()
         self._base = create_session(graph.with_outputs(()), execution)
@@ -70,24 +87,7 @@ class Model:
         self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
         self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
-        self._batched = batched(graph, self._run)
-
-    @classmethod
-    def load(cls, path: Path, execution: Execution, *, tap_capacity: int = 4) -> Model:
-        """Load a model from its file.
-
-        Raises:
-            ModelLoadError: There is no such file, or it isn't a model that ONNX Runtime can run.
-            DeviceUnavailableError: It can't run on the device that is required.
-        """
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ModelLoadError(f"{path.name} can't be read: {error.strerror}") from error
-        try:
-            return cls(data, execution, tap_capacity)
-        except ModelLoadError as error:
-            raise ModelLoadError(f"{path.name} can't be loaded: {error}") from error
+        self._batched = batched(graph, self.compute)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -177,16 +177,22 @@ class Model:
         for name in wanted - self.graph.fetchable:
             raise UnknownLayerError(self._unknown(name))
         try:
-            return dict(zip(names, self._run(feeds, names), strict=True))
+            return dict(zip(names, self.compute(feeds, names), strict=True))
         except RUN_ERRORS as error:
             log.exception("run failed", digest=self.digest, outputs=names)
             raise ExecutionError(_FAILED) from error
 
-    def _run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> Sequence[Array]:
+    def compute(
+        self, feeds: Mapping[str, Array], names: Sequence[str], options: ort.RunOptions | None = None
+    ) -> Sequence[Array]:
+        """Run the model as it is: no checks, no log, one of RUN_ERRORS as ONNX Runtime raises it.
+
+        Setting `terminate` of the options ends the run at the next node, as a failure.
+        """
         layers = frozenset(names) - self._declared
         session = self._taps.get(layers) if layers else self._base
         arrays: Sequence[Array] = session.run(
-            [self.graph.fetch_name(name) for name in names], self._values(feeds)
+            [self.graph.fetch_name(name) for name in names], self._values(feeds), options
         )
         return arrays
 
@@ -197,20 +203,15 @@ class Model:
             for name, array in feeds.items()
         }
 
-    def warm_up(self) -> None:
-        """Run the base session once on a batch of one, so that no request pays for what a first run costs.
+    def preload(self, names: Sequence[str]) -> None:
+        """Build the tap session for these layers now, rather than when they are first asked for.
 
-        Does nothing if an axis other than the batch can be of any size: none could be guessed. A model may
-        refuse the blank inputs, a division by zero say; that is no fault.
+        Raises:
+            UnknownLayerError: The graph has no such layer.
+            ModelLoadError: ONNX Runtime can't give them.
         """
-        shapes = [spec.shape for spec in self.inputs]
-        if any(shape is None or None in shape[1:] for shape in shapes) or not self._declared:
-            return
-        feeds = {spec.name: blank(spec) for spec in self.inputs}
-        try:
-            self._run(feeds, sorted(self._declared))
-        except RUN_ERRORS as error:
-            log.info("model not warmed up", digest=self.digest, reason=reason_of(error))
+        if layers := frozenset(self.resolve_layers(names)) - self._declared:
+            self._taps.get(layers)
 
     def _expected(self) -> str:
         optional = [spec.name for spec in self.graph.optional_inputs]

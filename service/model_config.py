@@ -3,14 +3,75 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
+from service.batching_limits import BatchingLimits
 from service.errors import ModelLoadError
+from service.model_files import ModelFiles
 from service.preprocess import Preprocessing
+from service.settings import MiB
 
 _FILE_NAME = "config.toml"
+_MOST_BYTES = 16 * MiB
+
+
+class BatchingConfig(BaseModel):
+    """Limits of this model, in place of the server's; named as Triton names them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_batch_size: PositiveInt | None = None
+    max_queue_size: PositiveInt | None = None
+    max_queue_delay_us: NonNegativeInt | None = None
+
+    def over(self, limits: BatchingLimits) -> BatchingLimits:
+        """Return the limits with those replaced that are told here."""
+        return replace(limits, **self.model_dump(exclude_none=True))
+
+
+class VersionPolicy(BaseModel):
+    """Which versions are served, told in one of three ways. By default, as in Triton, the newest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latest: PositiveInt | None = None
+    """How many of the newest."""
+    all: Literal[True] | None = None
+    """All that there are."""
+    list: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    """These."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set) > 1:
+            raise ValueError("keep one of latest, all and list")
+        return self
+
+    def wanted(self, versions: Sequence[int], refused: Collection[int] = ()) -> Sequence[int]:
+        """Choose among the versions there are, ascending.
+
+        The newest are the newest of those that weren't refused: if one can't be loaded, the one before it
+        goes on serving over a restart.
+        """
+        if self.list is not None:
+            return sorted(set(self.list))
+        if self.all:
+            return versions
+        usable = [version for version in versions if version not in refused]
+        return usable[-(self.latest or 1) :]
 
 
 class ModelConfig(BaseModel):
@@ -28,33 +89,46 @@ class ModelConfig(BaseModel):
     """Whether that output is logits, to be made probabilities. Unset: yes, unless Softmax computes it."""
     preprocessing: Preprocessing | None = None
     """How images are made into the input."""
+    batching: BatchingConfig = BatchingConfig()
+    """How much requests may queue and share runs."""
+    preload_taps: tuple[tuple[str, ...], ...] = ()
+    """Sets of layers that the server gets ready to return when it loads the model."""
+    versions: VersionPolicy = VersionPolicy()
+    """Which versions are served."""
 
 
-def read_model_config(folder: Path) -> ModelConfig:
-    """Read the config.toml of a model's folder; an empty one if there is none.
+def read_model_config(files: ModelFiles, name: str) -> ModelConfig:
+    """Read the config.toml of a model; an empty one if there is none.
 
     Raises:
         ModelLoadError: it can't be read, or says what it may not.
     """
-    path = folder / _FILE_NAME
-    if not path.exists():
+    data = files.read(name, _FILE_NAME, most_bytes=_MOST_BYTES)
+    if data is None:
         return ModelConfig()
     try:
-        config = ModelConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        return _with_labels_from_file(config, folder)
+        config = ModelConfig.model_validate(tomllib.loads(data.decode()))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ModelLoadError(f"{_FILE_NAME}: {problems}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # not UTF-8, or not TOML
         raise ModelLoadError(f"{_FILE_NAME} can't be read: {error}") from error
+    return _with_labels_from_file(config, files, name)
 
 
-def _with_labels_from_file(config: ModelConfig, folder: Path) -> ModelConfig:
-    if config.labels_file is None:
+def _with_labels_from_file(config: ModelConfig, files: ModelFiles, name: str) -> ModelConfig:
+    file = config.labels_file
+    if file is None:
         return config
     if config.labels is not None:
         raise ModelLoadError(f"{_FILE_NAME} has both labels and labels_file; keep one")
-    if Path(config.labels_file).name != config.labels_file:
+    if Path(file).name != file or file == "..":
         raise ModelLoadError(f"{_FILE_NAME}: labels_file must be the name of a file in the same folder")
-    lines = (folder / config.labels_file).read_text(encoding="utf-8-sig").splitlines()
+    data = files.read(name, file, most_bytes=_MOST_BYTES)
+    if data is None:
+        raise ModelLoadError(f"{_FILE_NAME}: the labels_file {file} is not there")
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ModelLoadError(f"{file} can't be read: {error}") from error
     return config.model_copy(update={"labels": tuple(line.strip() for line in lines if line.strip())})

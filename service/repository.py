@@ -1,37 +1,20 @@
-"""The model repository: <name>/<version>/model.onnx under one folder, read and loaded at start.
+"""The index of the models: which versions there are, whether they answer calls, and the lookup of them.
 
-One bad file never keeps the others from serving. A caller's text is only ever looked up in the index that was
-scanned; it never becomes a path.
+Readers see a whole index or the next one, never one that is being changed. A caller's text is only ever
+looked up; it never becomes a path.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
-
-import structlog
-from structlog.typing import FilteringBoundLogger
+from threading import Lock
 
 from service.classifier import Classifier
-from service.errors import (
-    InvalidRequestError,
-    ModelLoadError,
-    ModelNotReadyError,
-    StartupError,
-    UnknownModelError,
-)
+from service.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
 from service.model import Model
-from service.model_config import read_model_config
 from service.statistics import Statistics
-
-_log: FilteringBoundLogger = structlog.get_logger()
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
-_MODEL_FILE = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +43,19 @@ class ServedModel:
 class State(Enum):
     """Whether a version can be called."""
 
+    LOADING = "loading"
     READY = "ready"
     UNAVAILABLE = "unavailable"
+
+
+# What a version may become. One that is ready answers until the next state is published, another READY if its
+# file was replaced; one that isn't has to be loaded anew.
+_NEXT: Mapping[State | None, frozenset[State]] = {
+    None: frozenset({State.LOADING, State.UNAVAILABLE}),
+    State.LOADING: frozenset({State.READY, State.UNAVAILABLE}),
+    State.READY: frozenset({State.READY, State.UNAVAILABLE}),
+    State.UNAVAILABLE: frozenset({State.LOADING, State.UNAVAILABLE}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +64,56 @@ class Entry:
 
     name: str
     version: str
-    served: ServedModel | None
+    state: State
+    served: ServedModel | None = None
+    """What answers calls, if it is ready."""
     reason: str = ""
-    """Why it is not served, if it isn't."""
+    """Why it is unavailable, if it is."""
 
-    @property
-    def state(self) -> State:
-        """Its state."""
-        return State.UNAVAILABLE if self.served is None else State.READY
+    @classmethod
+    def loading(cls, name: str, version: str) -> Entry:
+        """Make the entry of a version that is being loaded."""
+        return cls(name, version, State.LOADING)
+
+    @classmethod
+    def ready(cls, served: ServedModel) -> Entry:
+        """Make the entry of a version that answers calls."""
+        return cls(served.name, served.version, State.READY, served)
+
+    @classmethod
+    def unavailable(cls, name: str, version: str, reason: str) -> Entry:
+        """Make the entry of a version that can't be served, with the reason for callers to read."""
+        return cls(name, version, State.UNAVAILABLE, reason=reason)
+
+
+_Versions = Mapping[str, Entry]
 
 
 class Repository:
-    """The index of all versions of all models."""
+    """All versions of all models."""
 
-    def __init__(self, entries: list[Entry]) -> None:
-        self._by_name: dict[str, dict[str, Entry]] = {}
-        for entry in sorted(entries, key=lambda entry: (entry.name, int(entry.version))):
-            self._by_name.setdefault(entry.name, {})[entry.version] = entry
+    def __init__(self) -> None:
+        self._index: Mapping[str, _Versions] = {}  # replaced, never changed; oldest version first
+        self._publishing = Lock()
 
-    @classmethod
-    def load(cls, folder: Path, load_model: Callable[[Path], Model]) -> Repository:
-        """Load every version of every model in a folder.
+    def publish(self, entries: Iterable[Entry]) -> list[ServedModel]:
+        """Put entries in the place of those of the same version, all at once.
+
+        Returns:
+            What doesn't answer new calls any more. Calls in flight may still use it.
 
         Raises:
-            StartupError: the folder isn't there, or no model in it can be served.
+            ValueError: an entry can't follow the one that is there.
         """
-        versions = _scan(folder)
-        repository = cls([_load(path, load_model) for path in versions])
-        if not any(entry.served for entry in repository.entries()):
-            raise StartupError(_nothing_to_serve(folder, repository.entries()))
-        return repository
+        with self._publishing:
+            index = dict(self._index)
+            replaced = [_replace(index, entry) for entry in entries]
+            self._index = dict(sorted(index.items()))
+        return [served for served in replaced if served is not None]
 
     def entries(self) -> list[Entry]:
         """List all versions by name, then by version, oldest first."""
-        return [entry for versions in self._by_name.values() for entry in versions.values()]
+        return [entry for versions in self._index.values() for entry in versions.values()]
 
     def ready_names(self) -> tuple[str, ...]:
         """Name the models of which a version can be called."""
@@ -117,62 +127,43 @@ class Repository:
             UnknownModelError: no such model or version.
             ModelNotReadyError: it is there and can't be served.
         """
-        versions = self._versions(name)
+        versions = _versions(self._index, name)
         if version:
             if version not in versions:
+                model = next(iter(versions.values())).name
                 raise UnknownModelError(
-                    f'model "{name}" has no version "{version[:100]}"; it has {", ".join(versions)}'
+                    f'model "{model}" has no version "{version[:100]}"; it has {_listed(versions)}'
                 )
             entry = versions[version]
         else:
             ready = [entry for entry in versions.values() if entry.served]
             entry = (ready or list(versions.values()))[-1]
         if entry.served is None:
-            raise ModelNotReadyError(f'model "{entry.name}" version {entry.version} could not be loaded')
+            trouble = "is being loaded" if entry.state is State.LOADING else "could not be loaded"
+            raise ModelNotReadyError(f'model "{entry.name}" version {entry.version} {trouble}')
         return entry.served
 
-    def _versions(self, name: str) -> dict[str, Entry]:
-        if not name:
-            if len(self._by_name) != 1:
-                raise InvalidRequestError(
-                    f"the request names no model; it is one of {', '.join(self._by_name)}"
-                )
-            return next(iter(self._by_name.values()))
-        if name not in self._by_name:
-            raise UnknownModelError(f'there is no model "{name[:100]}"; there is {", ".join(self._by_name)}')
-        return self._by_name[name]
+
+def _replace(index: dict[str, _Versions], entry: Entry) -> ServedModel | None:
+    versions = index.get(entry.name, {})
+    old = versions.get(entry.version)
+    if entry.state not in _NEXT[old.state if old else None]:
+        raise ValueError(f"{entry.name}/{entry.version} can't become {entry.state.value}")
+    index[entry.name] = dict(sorted({**versions, entry.version: entry}.items(), key=lambda e: int(e[0])))
+    return old.served if old else None
 
 
-def _scan(folder: Path) -> list[Path]:
-    """Find the version folders; what isn't one is ignored with a warning."""
-    if not folder.is_dir():
-        raise StartupError(f"the model repository {folder} is not a folder")
-    found = []
-    for model in sorted(path for path in folder.iterdir() if path.is_dir()):
-        for version in sorted(path for path in model.iterdir() if path.is_dir()):
-            if _NAME.fullmatch(model.name) and _VERSION.fullmatch(version.name):
-                found.append(version)
-            else:
-                _log.warning(
-                    "folder ignored", folder=f"{model.name}/{version.name}", expected="<name>/<number>"
-                )
-    return found
+def _versions(index: Mapping[str, _Versions], name: str) -> _Versions:
+    if not name:
+        if len(index) != 1:
+            raise InvalidRequestError(f"the request names no model; it is one of {_listed(index)}")
+        return next(iter(index.values()))
+    if name not in index:
+        raise UnknownModelError(f'there is no model "{name[:100]}"; there is {_listed(index)}')
+    return index[name]
 
 
-def _load(folder: Path, load_model: Callable[[Path], Model]) -> Entry:
-    name, version = folder.parent.name, folder.name
-    try:
-        model = load_model(folder / _MODEL_FILE)
-        served = ServedModel(name, version, model, Classifier.of(model, read_model_config(folder.parent)))
-    except ModelLoadError as error:
-        _log.error("model refused", model=name, version=version, reason=str(error))
-        return Entry(name, version, None, str(error))
-    _log.info("model ready", model=name, version=version, provider=model.provider, digest=model.digest)
-    return Entry(name, version, served)
-
-
-def _nothing_to_serve(folder: Path, entries: list[Entry]) -> str:
-    if not entries:
-        return f"the model repository {folder} holds no model; put one at {folder}/<name>/1/{_MODEL_FILE}"
-    reasons = "; ".join(f"{entry.name}/{entry.version}: {entry.reason}" for entry in entries)
-    return f"no model in {folder} can be served: {reasons}"
+def _listed(names: Mapping[str, object], most: int = 10) -> str:
+    """List names for a message, which becomes a header that must stay small."""
+    listed = ", ".join(list(names)[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

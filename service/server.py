@@ -25,12 +25,12 @@ from service.api.dispatch import Dispatcher, StreamMethod
 from service.api.limits import RequestLimits
 from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
+from service.batching_limits import BatchingLimits
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
 from service.images import ImageLimits
-from service.lane import LaneLimits
-from service.model import Model
+from service.loading import LoadOptions, load_models
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
@@ -62,8 +62,8 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     Raises:
         StartupError: the settings can't be put into practice; says which and why.
     """
-    repository = load_repository(settings)
-    scheduler = Scheduler(_lane_limits(settings))
+    repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
+    scheduler = Scheduler(settings.instances)
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
         draining = Event()
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
@@ -139,14 +139,16 @@ def load_repository(settings: Settings) -> Repository:
     Raises:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
-    execution = _execution(settings)
-
-    def load(path: Path) -> Model:
-        model = Model.load(path, execution, tap_capacity=settings.tap_sessions)
-        model.warm_up()
-        return model
-
-    return Repository.load(settings.model_repository or _shipped_models(), load)
+    options = LoadOptions(
+        execution=_execution(settings),
+        tap_sessions=settings.tap_sessions,
+        batching=BatchingLimits(
+            settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
+        ),
+        max_model_bytes=settings.max_model_bytes,
+        share_threads=not settings.threads,
+    )
+    return load_models(settings.model_repository or _shipped_models(), options)
 
 
 def _shipped_models() -> Path:
@@ -196,15 +198,6 @@ def _request_limits(settings: Settings) -> RequestLimits:
         max_response_bytes=settings.max_response_bytes,
         refuse_non_finite=settings.refuse_non_finite,
         images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
-    )
-
-
-def _lane_limits(settings: Settings) -> LaneLimits:
-    return LaneLimits(
-        max_batch_size=settings.max_batch_size,
-        max_queue_size=settings.max_queue_size,
-        max_queue_delay_us=settings.max_queue_delay_us,
-        instances=settings.instances,
     )
 
 

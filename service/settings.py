@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     model_repository: Path | None = None
     """Folder of models, <name>/<version>/model.onnx. Without one, the LeNet that ships is served."""
 
+    max_model_bytes: PositiveInt = 2 * 1024 * MiB - 1
+    """Largest model file, as large as ONNX files can be. Loading takes several times its size in memory."""
+
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
 

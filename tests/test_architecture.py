@@ -27,12 +27,12 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs"},
+    {"errors", "settings", "logs", "batching_limits"},
     {"cpus", "device", "tensors", "statistics"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
-    {"batching", "feeds", "model", "taps"},
-    {"repository", "model_config", "classifier"},
+    {"batching", "feeds", "model", "taps", "warm_up"},
+    {"model_files", "model_config", "classifier", "repository", "loading"},
     {"scheduler", "lane", "job"},
     {"api"},
     {"transport"},
@@ -154,7 +154,7 @@ def test_no_import_cycle() -> None:
                 *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.device", "service.model"}),
+        ("onnxruntime", {"service.device", "service.model", "service.warm_up"}),
         ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
     ],
 )

@@ -140,6 +140,7 @@ def test_config_toml_is_one_that_the_server_takes() -> None:
     config = ModelConfig.model_validate(tomllib.loads(example))
 
     assert config.labels == ("daisy", "rose", "tulip")
+    assert (config.batching.max_batch_size, config.versions.latest) == (16, 1)
 
 
 def table_after(heading: str) -> list[str]:

@@ -17,7 +17,11 @@ from service.graph import Graph, Layer, Shape, TensorSpec
 from service.preprocess import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
 
-_STATES = {State.READY: pb.MODEL_STATE_READY, State.UNAVAILABLE: pb.MODEL_STATE_UNAVAILABLE}
+_STATES = {
+    State.LOADING: pb.MODEL_STATE_LOADING,
+    State.READY: pb.MODEL_STATE_READY,
+    State.UNAVAILABLE: pb.MODEL_STATE_UNAVAILABLE,
+}
 
 
 class DescribeMethods:

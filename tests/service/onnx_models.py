@@ -169,6 +169,23 @@ def looping() -> onnx.ModelProto:
     return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], constants)
 
 
+def endless() -> onnx.ModelProto:
+    """A Loop of 2^62 turns."""
+    body = helper.make_graph(
+        [node("Identity", "going_on", "go_on"), node("Neg", "state", "negative")],
+        "body",
+        [
+            value("turn", [], TensorProto.INT64),
+            value("going_on", [], TensorProto.BOOL),
+            value("state", ["n", 2]),
+        ],
+        [value("go_on", [], TensorProto.BOOL), value("negative", ["n", 2])],
+    )
+    constants = {"turns": np.array(2**62, np.int64), "yes": np.array(True)}
+    nodes = [node("Loop", "turns yes x", "y", body=body)]
+    return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], constants)
+
+
 def texts() -> onnx.ModelProto:
     """String tensors in, between and out."""
     nodes = [node("StringConcat", "words suffix", "marked"), node("StringConcat", "marked suffix", "twice")]
@@ -256,6 +273,14 @@ def free_size() -> onnx.ModelProto:
     ]
     weights = random_weights(w=(3, 1, 3, 3)) | {"halves": np.array([2, -1], np.int64)}
     return model(nodes, [value("image", ["n", 1, "height", "width"])], [value("y", [])], weights)
+
+
+def classifier(classes: int = 3, *, softmax: bool = False, gain: float = 1.0) -> onnx.ModelProto:
+    """A classifier [n, 2] -> [n, classes] whose logits are sums of the inputs' multiples."""
+    weights = {"w": gain * np.arange(2 * classes, dtype=np.float32).reshape(2, classes)}
+    nodes = [node("MatMul", "x w", "scores"), *([node("Softmax", "scores", "p")] if softmax else [])]
+    output = "p" if softmax else "scores"
+    return model(nodes, [value("x", ["n", 2])], [value(output, ["n", classes])], weights)
 
 
 FOREIGN: Mapping[str, Callable[[], onnx.ModelProto]] = {

@@ -17,6 +17,7 @@ from service.device import Execution, create_session
 from service.graph import Array
 from service.model import Model
 from service.taps import TapCounts
+from service.warm_up import warm_up
 from tests.service.onnx_models import FOREIGN, lenet, through
 
 SHIPPED = sorted((Path(__file__).parents[2] / "models").glob("lenet/*/model.onnx"))
@@ -211,7 +212,7 @@ def test_requests_without_layers_run_the_base_session_alone(
     proto: onnx.ModelProto, dumps: SessionDumps
 ) -> None:
     loaded = Model(proto.SerializeToString(), Execution())
-    loaded.warm_up()
+    warm_up(loaded)
     loaded.run({"image": IMAGES}, ["probabilities"])
     loaded.run({"image": IMAGES}, loaded.resolve_layers(["probabilities"]))
     assert len(dumps.graphs) == 1

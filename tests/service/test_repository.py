@@ -6,9 +6,8 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
@@ -27,24 +26,8 @@ def load(folder: Path) -> Repository:
     return load_repository(Settings(model_repository=folder, device="cpu"))
 
 
-def tiny_classifier(classes: int = 3, *, softmax: bool = False) -> onnx.ModelProto:
-    """A classifier [N, 2] -> [N, classes] whose logits are sums of the inputs' multiples."""
-    weights = np.arange(2 * classes, dtype=np.float32).reshape(2, classes)
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["scores"])]
-    if softmax:
-        nodes.append(helper.make_node("Softmax", ["scores"], ["p"]))
-    output = "p" if softmax else "scores"
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", classes])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-
-
 def test_the_newest_ready_version_answers(repository: Path) -> None:
+    (repository / "lenet" / "config.toml").write_text("versions.all = true\n")
     add_model(repository, "lenet", onnx_models.lenet(seed=2), "2")
     add_model(repository, "lenet", onnx_models.lenet(seed=10), "10")
     add_model(repository, "lenet", b"", "11")
@@ -52,6 +35,8 @@ def test_the_newest_ready_version_answers(repository: Path) -> None:
     assert models.get("lenet").version == "10"
     assert models.get("").version == "10"
     assert models.get("lenet", "2").version == "2"
+    with pytest.raises(UnknownModelError, match='has no version "3"; it has 1, 2, 10, 11'):
+        models.get("lenet", "3")
     assert [entry.version for entry in models.entries()] == ["1", "2", "10", "11"]
 
 
@@ -130,7 +115,7 @@ def test_a_repository_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
 def test_logits_become_probabilities_and_labels_come_from_the_config(
     tmp_path: Path, serving: Serving
 ) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier())
+    add_model(tmp_path, "tiny", onnx_models.classifier())
     (tmp_path / "tiny" / "config.toml").write_text('labels = ["cat", "dog", "eel"]\n')
     request = pb.ClassifyRequest(tensor=pack(np.array([[0.0, 1.0]], np.float32)))
     with serving(model_repository=tmp_path) as server, grpc.insecure_channel(server.address) as channel:
@@ -142,14 +127,14 @@ def test_logits_become_probabilities_and_labels_come_from_the_config(
 
 @pytest.mark.parametrize("softmax", [True, False])
 def test_softmax_is_applied_exactly_once(tmp_path: Path, softmax: bool) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier(softmax=softmax))
+    add_model(tmp_path, "tiny", onnx_models.classifier(softmax=softmax))
     classifier = load(tmp_path).get("tiny").classifier()
     assert classifier.softmax is not softmax
     assert classifier.labels == ("0", "1", "2")
 
 
 def test_labels_can_come_from_a_file(tmp_path: Path) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier())
+    add_model(tmp_path, "tiny", onnx_models.classifier())
     (tmp_path / "tiny" / "config.toml").write_text('labels_file = "labels.txt"\n')
     (tmp_path / "tiny" / "labels.txt").write_bytes("\ufeffcat\r\ndog\r\n\r\neel".encode())
     assert load(tmp_path).get("tiny").classifier().labels == ("cat", "dog", "eel")
@@ -162,24 +147,36 @@ def test_labels_can_come_from_a_file(tmp_path: Path) -> None:
         ("label = ['a']", "label: Extra inputs are not permitted"),
         ("labels = ['a', 'b']", "there are 2 labels for 3 classes"),
         ("labels_file = '../secrets.txt'", "must be the name of a file in the same folder"),
-        ("labels_file = 'none.txt'", "config.toml can't be read"),
+        ("labels_file = 'none.txt'", "config.toml: the labels_file none.txt is not there"),
+        ("labels_file = '..'", "must be the name of a file in the same folder"),
+        ("[batching]\nmax_batch_size = 0", "batching.max_batch_size: Input should be greater than 0"),
+        ("[batching]\nmax_delay = 1", "batching.max_delay: Extra inputs are not permitted"),
+        ("versions.latest = 0", "versions.latest: Input should be greater than 0"),
+        ("versions.all = false", "versions.all: Input should be True"),
+        ("versions.list = []", "versions.list: Tuple should have at least 1 item"),
+        ("[versions]\nlatest = 1\nlist = [1]", "versions: Value error, keep one of latest, all and list"),
+        ("versions.list = [2]", "tiny/2: model.onnx is missing"),
+        ("preload_taps = [['score']]", 'preload_taps: no layer "score"; did you mean "scores"?'),
+        ("preload_taps = [[], [], [], [], []]", "5 sets of layers; the setting tap_sessions allows 4"),
+        ("labels = ['\xff']", "config.toml can't be read"),
         ("labels = ['a']\nlabels_file = 'x'", "has both labels and labels_file"),
         ("output = 'logits'", 'output "logits" is none of scores'),
         ("[preprocessing]\nkind = 'crop'", "preprocessing.kind"),
     ],
 )
 def test_a_wrong_config_is_refused_with_its_reason(tmp_path: Path, config: str, reason: str) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier())
-    (tmp_path / "tiny" / "config.toml").write_text(config)
+    add_model(tmp_path, "tiny", onnx_models.classifier())
+    (tmp_path / "tiny" / "config.toml").write_bytes(config.encode("latin-1"))
     with pytest.raises(StartupError) as info:
         load(tmp_path)
     assert reason in str(info.value)
+    assert str(tmp_path) not in str(info.value).removeprefix(f"no model in {tmp_path}")
 
 
 def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(
     tmp_path: Path, serving: Serving
 ) -> None:
-    add_model(tmp_path, "tiny", tiny_classifier())
+    add_model(tmp_path, "tiny", onnx_models.classifier())
     request = pb.ClassifyRequest(images=pb.EncodedImages(images=[SAMPLES[0].read_bytes()]))
     with serving(model_repository=tmp_path) as server, grpc.insecure_channel(server.address) as channel:
         with pytest.raises(grpc.RpcError) as info:
@@ -191,7 +188,7 @@ def test_a_model_that_does_not_tell_its_preprocessing_takes_tensors_only(
 
 def test_layers_of_strings_are_left_out_of_all_and_refused_by_name(tmp_path: Path, serving: Serving) -> None:
     """A classifier that also looks its class's name up, in the graph."""
-    model = tiny_classifier()
+    model = onnx_models.classifier()
     model.graph.node.extend(
         [
             helper.make_node("ArgMax", ["scores"], ["class"], axis=1, keepdims=0),
