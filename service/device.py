@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service.cpus import available_cpus
 from service.errors import DeviceUnavailableError, ModelLoadError
+from service.tensors import Array, narrowed
 
 log: FilteringBoundLogger = structlog.get_logger()
 
@@ -170,6 +171,11 @@ def _open(
         options.optimized_model_filepath = optimized_model
     cuda: list[Any] = [(CUDA, execution.cuda.as_provider_options())] if provider == CUDA else []
     return ort.InferenceSession(model, options, providers=[*cuda, CPU], enable_fallback=0)
+
+
+def value_of(array: Array, element: int) -> ort.OrtValue:
+    """Make a value of an ONNX element type that numpy lacks of an array of wider elements."""
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(narrowed(array, element), element)
 
 
 def reason_of(error: Exception) -> str:

@@ -5,33 +5,30 @@ Knows the ONNX file, not the runtime that executes it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from service.errors import ModelLoadError
-from service.layers import Layer, LayerWalk
+from service.layers import Layer, LayerWalk, module_table
 from service.onnx_file import infer_types, read_constants, read_skeleton
 from service.receptive_field import ReceptiveField
 from service.tensors import (
     Array,
     Shape,
     TensorSpec,
+    foreign_element,
     is_tensor,
-    needs_widening,
     shape_of,
     spec_of,
     type_name,
+    wider_element,
 )
 
 __all__ = ["Array", "Graph", "Layer", "ReceptiveField", "Shape", "TensorSpec"]
-
-# What reading a node raises if it lacks an input, or an attribute is not of its operator's type or length.
-_MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +36,9 @@ class Graph:
     """A parsed model file.
 
     Attributes:
-        inputs: What a run takes; constants that could be overridden are left out.
-        outputs: The declared outputs that are tensors.
+        inputs: What a run has to be given.
+        optional_inputs: What a run may be given too: constants that it can override.
+        outputs: The declared outputs that are tensors; sequences, maps and optionals can't be handed over.
         layers: The tensors that the graph computes from its inputs, by name, in graph order. Declared outputs
             are among them; constants, what is inside of a control-flow operator, sequences and maps are not.
         metadata: The file's own key-value pairs.
@@ -50,56 +48,53 @@ class Graph:
             operators which have such (Conv, Gemm, MatMul, the normalizations); and, behind the first of them,
             the floating-point constants of more than one element that Add, Mul, Concat or Expand take (a
             bias, a positional embedding). So constants that normalize the input don't count.
+        foreign: ONNX element types of the tensors whose elements numpy has no type for, by name.
     """
 
     inputs: tuple[TensorSpec, ...]
+    optional_inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: Mapping[str, Layer]
     metadata: Mapping[str, str]
     opset: int
     producer: str
     parameters: int
+    foreign: Mapping[str, int]
     _data: bytes = field(repr=False)
     _skeleton: onnx.ModelProto = field(repr=False)
-    _widened: frozenset[str] = field(repr=False)
 
     @classmethod
     def parse(cls, data: bytes) -> Graph:
         """Read a model file.
 
         Raises:
-            ModelLoadError: It is not a complete ONNX model, keeps weights in other files, or has an input
-                that can't be fed.
+            ModelLoadError: It is not a complete ONNX model, keeps weights in other files, has an input that
+                can't be fed, or gives no tensor at all.
         """
         model = read_skeleton(data)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
-        try:
-            walk = LayerWalk(model, _modules(metadata))
-        except _MALFORMED as error:
-            raise ModelLoadError(f"a node of the graph is malformed: {error}") from error
+        walk = LayerWalk(model, module_table(metadata))
         outputs = [value for value in model.graph.output if is_tensor(walk.types.get(value.name))]
+        if not outputs and not walk.layers:
+            raise ModelLoadError(f"none of the model's outputs is a tensor: {_kinds(model.graph.output)}")
         return cls(
             inputs=tuple(_feedable(value) for value in walk.inputs),
+            optional_inputs=tuple(spec_of(value.name, value.type) for value in _overridable(model)),
             outputs=tuple(spec_of(value.name, walk.types.get(value.name)) for value in outputs),
             layers=walk.layers,
             metadata=metadata,
             opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
             producer=f"{model.producer_name} {model.producer_version}".strip(),
             parameters=sum(walk.learned.values()),
+            foreign={name: e for name, value in walk.types.items() if (e := foreign_element(value))},
             _data=data,
             _skeleton=model,
-            _widened=frozenset(name for name, value in walk.types.items() if needs_widening(value)),
         )
 
     @cached_property
     def fetchable(self) -> frozenset[str]:
         """Everything that a run can return: the declared outputs and the layers."""
         return frozenset(spec.name for spec in self.outputs) | frozenset(self.layers)
-
-    @cached_property
-    def plain_outputs(self) -> frozenset[str]:
-        """The declared outputs that the file's own graph can hand over as they are."""
-        return frozenset(spec.name for spec in self.outputs) - self._widened
 
     def weights(self, layer: str) -> list[tuple[str, Array]]:
         """Return a layer's learned parameters in the operator's order: for Conv kernel, then bias."""
@@ -108,14 +103,23 @@ class Graph:
         return [(name, values[name]) for name in names]
 
     def with_outputs(self, names: Collection[str]) -> bytes:
-        """Serialize the model with these layers added to its outputs, under the names `fetch_name` tells."""
+        """Serialize the model with these layers added to its outputs.
+
+        Those of a type that numpy lacks, and declared outputs of such a type, come in a wider one, under the
+        names that `fetch_name` tells.
+        """
         declared = {value.name for value in self._skeleton.graph.output}
+        names = dict.fromkeys((*names, *(spec.name for spec in self.outputs if spec.name in self.foreign)))
         fetched = [self.fetch_name(name) for name in names]
+        if declared.issuperset(fetched):
+            return self._data
         addition = onnx.GraphProto(
             node=[
-                helper.make_node("Cast", [name], [self.fetch_name(name)], to=TensorProto.FLOAT)
+                helper.make_node(
+                    "Cast", [name], [self.fetch_name(name)], to=wider_element(self.foreign[name])
+                )
                 for name in names
-                if name in self._widened
+                if name in self.foreign
             ],
             output=[onnx.ValueInfoProto(name=name) for name in fetched if name not in declared],
         )
@@ -125,7 +129,7 @@ class Graph:
 
     def fetch_name(self, name: str) -> str:
         """Tell under which name a session hands a layer over: its own unless it has to be widened."""
-        return f"{name} as float32" if name in self._widened else name
+        return f"{name} widened" if name in self.foreign else name
 
     def shapes(self, input_shapes: Mapping[str, Sequence[int]]) -> dict[str, Shape | None]:
         """Infer the shapes of the graph's tensors for inputs of these shapes."""
@@ -134,19 +138,19 @@ class Graph:
 
 
 def _feedable(value: onnx.ValueInfoProto) -> TensorSpec:
-    if value.type.WhichOneof("value") != "tensor_type" or needs_widening(value.type):
+    if value.type.WhichOneof("value") != "tensor_type":
         raise ModelLoadError(
             f'the input "{value.name}" is of type {type_name(value.type)}, which can\'t be fed'
         )
     return spec_of(value.name, value.type)
 
 
-def _modules(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Read the module path of each layer from the table that the exporter left in the file."""
-    try:
-        table: Iterable[Mapping[str, str]] = json.loads(metadata.get("featurelens.layers", "[]"))
-        return {entry["name"]: entry.get("module", "") for entry in table}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ModelLoadError(
-            'the metadata "featurelens.layers" is not a JSON list of objects with "name" and "module"'
-        ) from None
+def _kinds(values: Iterable[onnx.ValueInfoProto]) -> str:
+    return ", ".join(f'"{value.name}" is of type {type_name(value.type)}' for value in values)
+
+
+def _overridable(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    # Before version 4 every initializer had to be an input too, which meant nothing:
+    # https://github.com/onnx/onnx/blob/main/docs/IR.md#graphs
+    constants = {tensor.name for tensor in model.graph.initializer} if model.ir_version >= 4 else ()
+    return [value for value in model.graph.input if value.name in constants]

@@ -27,7 +27,7 @@ class Result(NamedTuple):
     run_batch_size: int
     """Items of all jobs that shared the run; of the largest run, if the job was split."""
     executions: int = 1
-    """Runs that count as this job's: of the jobs that shared a run the first has it."""
+    """Runs that count as this job's: of jobs that shared a run the first has it."""
 
 
 class Job:
@@ -41,22 +41,10 @@ class Job:
         done: called once, on a thread of the scheduler, with what became of it.
         abandoned: tells why nobody waits for the answer any more, if so.
         priority: see DEFAULT_PRIORITY.
-        shareable: whether it may share a run where the model allows it.
         queued_ns: when it was made, on time.perf_counter_ns's clock.
     """
 
-    __slots__ = (
-        "_key",
-        "abandoned",
-        "done",
-        "feeds",
-        "model",
-        "outputs",
-        "priority",
-        "queued_ns",
-        "shareable",
-        "size",
-    )
+    __slots__ = ("_key", "abandoned", "done", "feeds", "model", "outputs", "priority", "queued_ns", "size")
 
     def __init__(
         self,
@@ -67,8 +55,6 @@ class Job:
         done: Callable[[Result | ServiceError], None],
         abandoned: Callable[[], ServiceError | None],
         priority: int = DEFAULT_PRIORITY,
-        *,
-        shareable: bool = True,
     ) -> None:
         self.model = model
         self.feeds = feeds
@@ -77,14 +63,17 @@ class Job:
         self.done = done
         self.abandoned = abandoned
         self.priority = priority
-        self.shareable = shareable
         self.queued_ns = time.perf_counter_ns()
         self._key: object = None
 
     @property
     def run_key(self) -> object:
-        """What jobs of one model must agree in to share a run: outputs, and shapes and types of the items."""
+        """What jobs of one model must agree in to share a run: outputs, and shapes and types of the items.
+
+        A job whose inputs don't all have `size` items has a key of its own: no run can be cut into its part.
+        """
         if self._key is None:
             items = tuple((name, feed.dtype.num, feed.shape[1:]) for name, feed in self.feeds.items())
-            self._key = (self.outputs, items)
+            cuttable = all(feed.shape[:1] == (self.size,) for feed in self.feeds.values())
+            self._key = (self.outputs, items) if cuttable else object()
         return self._key

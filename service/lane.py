@@ -21,6 +21,8 @@ from service.errors import DrainingError, InternalError, OverloadedError, Servic
 from service.job import DEFAULT_PRIORITY, Arrays, Job, Result
 from service.model import Model
 
+_BRISK_S = 0.005
+
 _log: FilteringBoundLogger = structlog.get_logger()
 
 
@@ -96,20 +98,32 @@ class Lane:
         self._queued = 0
         self._changed = Condition()
         self._closed = False
+        self._free = limits.instances  # how many batches may be run besides those that are
+        self._run_s = 0.0  # how long a run takes, lately
         self._threads = [
             Thread(target=self._serve, name="lane", daemon=True) for _ in range(limits.instances)
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Queue a job.
+    @property
+    def is_brisk(self) -> bool:
+        """Whether runs are short enough for a transport's thread to do them itself, between two trips."""
+        return self._run_s < _BRISK_S and not self._limits.max_queue_delay_us
+
+    def run_queued(self) -> None:
+        """Run what is queued on the caller's thread; what others are running already, they go on with."""
+        while batch := self._gather(wait=False):
+            self._run_wanted(batch)
+
+    def submit(self, job: Job, *, wake: bool = True) -> None:
+        """Queue a job; without `wake` the caller sees to it that it runs.
 
         Raises:
             OverloadedError: the queue is full.
             DrainingError: the lane was closed.
         """
-        splits = job.shareable and job.size > self._limits.max_batch_size and self._model.batches(job.outputs)
+        splits = job.size > self._limits.max_batch_size and self._model.batches(job.outputs, job.feeds)
         with self._changed:
             if self._closed:
                 raise DrainingError("the server is shutting down; try another one")
@@ -119,7 +133,8 @@ class Lane:
                 )
             self._queues[_rank(job)].append(_Slice(job, 0, job.size, _Parts(job) if splits else None))
             self._queued += 1
-            self._changed.notify()
+            if wake:
+                self._changed.notify()
 
     def close(self, *, wait: bool = True) -> None:
         """Refuse new jobs and finish those that are queued; then the threads end."""
@@ -132,18 +147,26 @@ class Lane:
 
     def _serve(self) -> None:
         while batch := self._gather():
-            if wanted := [part for part in batch if _is_wanted(part)]:
-                self._run(wanted)
+            self._run_wanted(batch)
 
-    def _gather(self) -> list[_Slice]:
+    def _run_wanted(self, batch: Sequence[_Slice]) -> None:
+        if wanted := [part for part in batch if _is_wanted(part)]:
+            self._run(wanted)
+        with self._changed:
+            self._free += 1
+            if self._queued or self._closed:
+                self._changed.notify_all()
+
+    def _gather(self, *, wait: bool = True) -> list[_Slice]:
         """Wait for a job and take all that may share its run; nothing once the lane is closed and empty."""
         with self._changed:
-            while not self._queued:
-                if self._closed:
+            while not (self._queued and self._free):
+                if not wait or (self._closed and not self._queued):
                     return []
                 self._changed.wait()
+            self._free -= 1
             batch = [self._take_first()]
-            if batch[0].job.shareable and self._model.batches(batch[0].job.outputs):
+            if self._model.batches(batch[0].job.outputs, batch[0].job.feeds):
                 self._wait_for_companions(batch[0])
                 self._take_companions(batch)
             return batch
@@ -175,7 +198,7 @@ class Lane:
             passed = []
             while queue and room > 0:
                 part = queue.popleft()
-                if part.size <= room and part.job.shareable and part.job.run_key == key:
+                if part.size <= room and part.job.run_key == key:
                     batch.append(part)
                     room -= part.size
                     self._queued -= 1
@@ -202,6 +225,7 @@ class Lane:
             _log.exception("unexpected error in a run")
             return [InternalError("the run failed unexpectedly")] * len(batch)
         compute_ns = time.perf_counter_ns() - started_ns
+        self._run_s += 0.2 * (compute_ns / 1e9 - self._run_s)
         items = sum(part.size for part in batch)
         if (cuts := _cut(outputs, batch, items)) is None:
             return [InternalError("the outputs don't follow the batch")] * len(batch)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import structlog
 from onnx import TensorProto, numpy_helper
+from structlog.typing import FilteringBoundLogger
 
 from service.field_rules import Step, propagate
 from service.onnx_file import element_count, infer_types, is_described_only
-from service.operators import FORMING, Operator, learned_inputs, window
+from service.operators import FORMING, Operator, Window, learned_inputs, window
 from service.receptive_field import Field, ReceptiveField, of_image
 from service.tensors import Shape, TensorSpec, is_tensor, shape_of, spec_of
 
+log: FilteringBoundLogger = structlog.get_logger()
+
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32)
+# What reading a node raises if its attributes or shapes are not those that its operator should have.
+_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -104,14 +111,28 @@ class LayerWalk:
         if not operator.has_subgraph and all(name in self._constants for name in inputs):
             self._constants.update(dict.fromkeys(outputs, self._origin(operator)))
             return
-        learned = learned_inputs(operator, self._constants, self._behind_weights)
+        learned, geometry = self._describe(operator, outputs)
         self.learned.update((tensor.name, element_count(tensor)) for tensor in learned)
         if learned or not self._behind_weights.isdisjoint(inputs):
             self._behind_weights.update(outputs)
         for name in outputs:
-            self._follow(operator, name)
             # The weights are told once, with the operator's first output.
-            self._add(operator, name, learned if name == node.output[0] else ())
+            self._add(operator, name, geometry, learned if name == node.output[0] else ())
+
+    def _describe(self, operator: Operator, outputs: list[str]) -> tuple[tuple[TensorProto, ...], Window]:
+        """Tell the weights and the window, and follow what the outputs see, as far as it can be told.
+
+        Only ONNX Runtime decides whether a model is valid; what this can't read is unknown.
+        """
+        try:
+            geometry = window(operator, self._shapes)
+            for name in outputs:
+                self._follow(operator, geometry, name)
+            return learned_inputs(operator, self._constants, self._behind_weights), geometry
+        except _UNREADABLE as error:
+            log.warning("layer not understood", layer=outputs[:1], op=operator.op_type, reason=str(error))
+            self._fields.update(dict.fromkeys(outputs))
+            return (), Window()
 
     def _origin(self, operator: Operator) -> TensorProto | None:
         """Find the tensor that a constant stems from, if it is only another form of it."""
@@ -130,7 +151,7 @@ class LayerWalk:
         self._shapes[tensor.name] = tuple(tensor.dims)
         return tensor
 
-    def _follow(self, operator: Operator, output: str) -> None:
+    def _follow(self, operator: Operator, geometry: Window, output: str) -> None:
         """Note what the output sees of the image; nothing if it doesn't depend on the image's pixels."""
         if operator.has_subgraph:  # it may use any tensor of the graph
             self._fields[output] = None
@@ -142,7 +163,7 @@ class LayerWalk:
         self._fields[output] = propagate(
             Step(
                 operator=operator,
-                window=window(operator, self._shapes),
+                window=geometry,
                 fields=fields,
                 shapes=[self._shapes.get(name) for name in inputs],
                 integers=[self._integers(name) for name in inputs],
@@ -157,11 +178,10 @@ class LayerWalk:
             return None
         return tuple(numpy_helper.to_array(tensor).ravel().tolist())
 
-    def _add(self, operator: Operator, name: str, learned: tuple[TensorProto, ...]) -> None:
+    def _add(self, operator: Operator, name: str, geometry: Window, learned: tuple[TensorProto, ...]) -> None:
         value = self.types.get(name)
         if not is_tensor(value):
             return
-        geometry = window(operator, self._shapes)
         field = self._fields.get(name)
         self.layers[name] = Layer(
             name=name,
@@ -179,3 +199,13 @@ class LayerWalk:
             receptive_field=field.told if field else None,
             weights=tuple(tensor.name for tensor in learned),
         )
+
+
+def module_table(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Read the module path of each layer from the table that the exporter left in the file's metadata."""
+    try:
+        table: Iterable[Mapping[str, str]] = json.loads(metadata.get("featurelens.layers", "[]"))
+        return {entry["name"]: entry.get("module", "") for entry in table}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        log.warning("the metadata featurelens.layers is not a JSON list of objects with name and module")
+        return {}

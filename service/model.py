@@ -9,16 +9,15 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.device import RUNTIME_ERRORS, Execution, create_session
+from service.device import RUNTIME_ERRORS, Execution, create_session, reason_of, value_of
 from service.errors import (
     ExecutionError,
     InvalidRequestError,
@@ -26,6 +25,7 @@ from service.errors import (
     StartupError,
     UnknownLayerError,
 )
+from service.feeds import blank, check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
 from service.taps import TapCounts, TapSessions
 
@@ -46,7 +46,8 @@ class Model:
     """A model that is ready to run.
 
     A run that asks for declared outputs alone uses the base session, built from the file as it is; layers
-    come from tap sessions, built when first asked for.
+    come from tap sessions, built when first asked for. Elements of types that numpy lacks (bfloat16, float8,
+    int4) come and go as wider ones, which the inputs and outputs tell.
 
     Attributes:
         graph: What the file says of itself.
@@ -57,14 +58,16 @@ class Model:
     def __init__(self, data: bytes, execution: Execution, tap_capacity: int = 4) -> None:
         self.graph = graph = Graph.parse(data)
         self.digest = hashlib.sha256(data).hexdigest()
-        self._base = create_session(data, execution)
+        self._base = create_session(graph.with_outputs(()), execution)
         self.provider: str = self._base.get_providers()[0]
 
         def tap(layers: frozenset[str]) -> ort.InferenceSession:
             return create_session(graph.with_outputs(sorted(layers)), execution)
 
-        self._plain = graph.plain_outputs
-        self._taps = TapSessions(tap, graph.fetchable - self._plain, capacity=tap_capacity)
+        self._declared = frozenset(spec.name for spec in graph.outputs)
+        self._taps = TapSessions(tap, graph.fetchable - self._declared, capacity=tap_capacity)
+        self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
+        self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
         self._batched = _batched(graph)
 
@@ -87,8 +90,13 @@ class Model:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs that a run takes, all of them required."""
+        """The inputs that a run has to be given."""
         return self.graph.inputs
+
+    @property
+    def optional_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a run may be given: constants of the file otherwise."""
+        return self.graph.optional_inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -120,9 +128,13 @@ class Model:
         layers = self.graph.layers.items()
         return tuple(name for name, layer in layers if not layer.auxiliary or name in names)
 
-    def batches(self, outputs: Iterable[str]) -> bool:
-        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and them."""
-        return self._batched.issuperset(outputs)
+    def batches(self, outputs: Iterable[str], feeds: Collection[str] | None = None) -> bool:
+        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and them.
+
+        With `feeds`, the inputs that are given: a request that overrides a constant runs alone.
+        """
+        overrides = feeds is not None and len(feeds) > len(self._required)
+        return not overrides and self._batched.issuperset(outputs)
 
     def check_inputs(self, feeds: Mapping[str, Array], *, finite: bool = False) -> None:
         """Check arrays against the declared inputs; with `finite`, refuse NaN and infinities too.
@@ -130,15 +142,11 @@ class Model:
         Raises:
             InvalidRequestError: A name, type, rank or size is not what the model takes.
         """
-        expected = {spec.name: spec for spec in self.inputs}
-        if feeds.keys() != expected.keys():
-            raise InvalidRequestError(f"got the inputs {_listed(feeds)}; expected {_listed(expected)}")
+        known = self._known_inputs
+        if not self._required <= feeds.keys() <= known.keys():
+            raise InvalidRequestError(f"got the inputs {listed(feeds)}; expected {self._expected()}")
         for name, array in feeds.items():
-            _check_input(array, expected[name])
-            if finite and array.dtype.kind in "fc" and not np.isfinite(array).all():
-                raise InvalidRequestError(
-                    f'the input "{name}" has NaN or infinite values; expected finite numbers'
-                )
+            check_feed(array, known[name], self.graph.foreign.get(name), finite=finite)
 
     def estimate_bytes(self, names: Iterable[str], input_shapes: Mapping[str, Sequence[int]]) -> int:
         """Estimate how many bytes these outputs or layers take for inputs of these shapes.
@@ -153,7 +161,7 @@ class Model:
         """Run the model and return the named declared outputs and layers.
 
         Args:
-            feeds: One array per input, as `check_inputs` wants them.
+            feeds: Arrays by the names of the inputs, as `check_inputs` wants them.
             outputs: What to return; at least one name.
 
         Raises:
@@ -162,35 +170,57 @@ class Model:
         """
         names = tuple(dict.fromkeys(outputs))
         if not names:
-            raise InvalidRequestError("no output was asked for; expected at least one")
+            offered = dict.fromkeys([*(spec.name for spec in self.outputs), *self.graph.layers])
+            raise InvalidRequestError(f"no output was asked for; expected at least one of {listed(offered)}")
         wanted = frozenset(names)
         for name in wanted - self.graph.fetchable:
             raise UnknownLayerError(self._unknown(name))
         try:
-            session = self._base if wanted <= self._plain else self._taps.get(wanted - self._plain)
-            arrays = session.run([self.graph.fetch_name(name) for name in names], dict(feeds))
+            return dict(zip(names, self._run(feeds, names), strict=True))
         except RUN_ERRORS as error:
             log.exception("run failed", digest=self.digest, outputs=names)
             raise ExecutionError(_FAILED) from error
-        return dict(zip(names, arrays, strict=True))
+
+    def _run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> Sequence[Array]:
+        layers = frozenset(names) - self._declared
+        session = self._taps.get(layers) if layers else self._base
+        arrays: Sequence[Array] = session.run(
+            [self.graph.fetch_name(name) for name in names], self._values(feeds)
+        )
+        return arrays
+
+    def _values(self, feeds: Mapping[str, Array]) -> dict[str, Array | ort.OrtValue]:
+        foreign = self.graph.foreign
+        return {
+            name: value_of(array, foreign[name]) if name in foreign else array
+            for name, array in feeds.items()
+        }
 
     def warm_up(self) -> None:
         """Run the base session once on a batch of one, so that no request pays for what a first run costs.
 
-        Does nothing if an axis other than the batch can be of any size: none could be guessed.
+        Does nothing if an axis other than the batch can be of any size: none could be guessed. A model may
+        refuse the blank inputs, a division by zero say; that is no fault.
         """
         shapes = [spec.shape for spec in self.inputs]
-        if any(shape is None or None in shape[1:] for shape in shapes) or not self._plain:
+        if any(shape is None or None in shape[1:] for shape in shapes) or not self._declared:
             return
-        feeds = {spec.name: _blank(spec) for spec in self.inputs}
-        self.run(feeds, sorted(self._plain))
+        feeds = {spec.name: blank(spec) for spec in self.inputs}
+        try:
+            self._run(feeds, sorted(self._declared))
+        except RUN_ERRORS as error:
+            log.info("model not warmed up", digest=self.digest, reason=reason_of(error))
+
+    def _expected(self) -> str:
+        optional = [spec.name for spec in self.graph.optional_inputs]
+        return listed(self._required) + (f" and perhaps {listed(optional)}" if optional else "")
 
     def _unknown(self, name: str) -> str:
         shown = json.dumps(name[:_LONGEST_NAME], ensure_ascii=False)
         if any(spec.name == name for spec in self.inputs):
             return f"no layer {shown}: it is an input of the model"
         close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
-        hint = f"did you mean {_listed(close)}?" if close else f"the model has {_listed(self.graph.layers)}"
+        hint = f"did you mean {listed(close)}?" if close else f"the model has {listed(self.graph.layers)}"
         return f"no layer {shown}; {hint}"
 
 
@@ -226,31 +256,3 @@ def _byte_count(spec: TensorSpec, shape: Shape | None) -> int | None:
         return None
     sizes = [size for size in shape if size is not None]
     return math.prod(sizes) * spec.dtype.itemsize if len(sizes) == len(shape) else None
-
-
-def _check_input(array: Array, spec: TensorSpec) -> None:
-    is_text = spec.dtype == np.dtype(object) and array.dtype.kind in "OSU"
-    if array.dtype != spec.dtype and not is_text:
-        raise InvalidRequestError(f'the input "{spec.name}" is {array.dtype}; expected {spec.dtype}')
-    if spec.shape is None:
-        return
-    fits = len(array.shape) == len(spec.shape) and all(
-        size > 0 and size == (wanted or size) for size, wanted in zip(array.shape, spec.shape, strict=True)
-    )
-    if not fits:
-        expected = ", ".join("any" if size is None else str(size) for size in spec.shape)
-        raise InvalidRequestError(
-            f'the input "{spec.name}" has shape {list(array.shape)}; expected [{expected}]'
-        )
-
-
-def _blank(spec: TensorSpec) -> Array:
-    shape = [1 if size is None else size for size in spec.shape or ()]
-    return np.full(shape, "" if spec.dtype == np.dtype(object) else 0, dtype=spec.dtype)
-
-
-def _listed(names: Iterable[str], most: int = 20) -> str:
-    listed = [json.dumps(name, ensure_ascii=False) for name in names]
-    return (
-        ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "") or "none"
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, local
 
 from service.errors import DrainingError
 from service.job import Job
@@ -18,6 +20,7 @@ class Scheduler:
         self._lanes: dict[int, Lane] = {}
         self._lock = Lock()
         self._closed = False
+        self._thread = local()
 
     def submit(self, job: Job) -> None:
         """Queue a job.
@@ -26,7 +29,29 @@ class Scheduler:
             OverloadedError: the model's queue is full.
             DrainingError: the scheduler was closed.
         """
-        (self._lanes.get(id(job.model)) or self._new_lane(job.model)).submit(job)
+        lane = self._lanes.get(id(job.model)) or self._new_lane(job.model)
+        gathered: set[Lane] | None = getattr(self._thread, "gathered", None)
+        if gathered is None or not lane.is_brisk:
+            lane.submit(job)
+        else:
+            lane.submit(job, wake=False)
+            gathered.add(lane)
+
+    @contextmanager
+    def trip(self) -> Iterator[None]:
+        """Run the jobs that the caller's thread submits in the block at its end, on that thread.
+
+        Saves the hand-over to a lane's thread, which costs more than a short run. Jobs of models with long
+        runs go to their lanes all the same.
+        """
+        gathered: set[Lane] = set()
+        self._thread.gathered = gathered
+        try:
+            yield
+        finally:
+            self._thread.gathered = None
+            for lane in gathered:
+                lane.run_queued()
 
     def close(self) -> None:
         """Refuse new jobs, finish those that are queued, end the threads."""

@@ -185,6 +185,7 @@ def _dispatcher(
             **inference.streams,
         },
         max_concurrent_calls=settings.max_concurrent_calls,
+        trip=scheduler.trip,
     )
 
 

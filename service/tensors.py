@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
@@ -13,6 +14,14 @@ Shape = tuple[int | None, ...]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _ELEMENT_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
+# Of the types that numpy lacks: integers, and those with several elements to a byte. The others are floats.
+_NARROW_INTEGERS: dict[int, type[np.integer[Any]]] = {
+    TensorProto.INT4: np.int8,
+    TensorProto.INT2: np.int8,
+    TensorProto.UINT4: np.uint8,
+    TensorProto.UINT2: np.uint8,
+}
+_PACKED = {*_NARROW_INTEGERS, TensorProto.FLOAT4E2M1}
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,9 @@ class TensorSpec:
 
     Attributes:
         name: Its name in the graph.
-        dtype: Type of the elements; object for strings; float32 for a computed tensor of a type that numpy
-            lacks (bfloat16, float8, int4), which is widened on its way out; None where inference can't tell.
+        dtype: Type of the elements; object for strings; None where inference can't tell. In place of a type
+            that numpy lacks it is one that holds all its values: float32 for bfloat16 and float8, int8 for
+            int4, uint8 for uint4.
         shape: Sizes of the axes, None for any size; None as a whole if the rank isn't known.
     """
 
@@ -35,16 +45,15 @@ def spec_of(name: str, value: onnx.TypeProto | None) -> TensorSpec:
     """Describe a tensor of this type; None: nothing is known of it."""
     if value is None:
         return TensorSpec(name, None, None)
-    element = value.tensor_type.elem_type
-    dtype = np.dtype(np.float32) if needs_widening(value) else _numpy_type(element)
-    return TensorSpec(name, dtype, shape_of(value))
+    return TensorSpec(name, _held_as(value.tensor_type.elem_type), shape_of(value))
 
 
 def shape_of(value: onnx.TypeProto) -> Shape | None:
     """Tell the shape of a tensor type; None where not even the rank is known."""
     if not value.tensor_type.HasField("shape"):
         return None
-    return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in value.tensor_type.shape.dim)
+    dims = value.tensor_type.shape.dim
+    return tuple(d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in dims)
 
 
 def is_tensor(value: onnx.TypeProto | None) -> bool:
@@ -52,9 +61,38 @@ def is_tensor(value: onnx.TypeProto | None) -> bool:
     return value is None or value.WhichOneof("value") in ("tensor_type", None)
 
 
-def needs_widening(value: onnx.TypeProto | None) -> bool:
-    """Tell whether these are tensors whose elements numpy has no type for."""
-    return value is not None and _is_foreign(value.tensor_type.elem_type)
+def foreign_element(value: onnx.TypeProto) -> int | None:
+    """Return the ONNX element type of these tensors if numpy has no type for it."""
+    element = value.tensor_type.elem_type
+    return element if _is_foreign(element) else None
+
+
+def wider_element(element: int) -> int:
+    """Return the ONNX element type that stands for one that numpy lacks."""
+    return onnx.helper.np_dtype_to_tensor_dtype(_wider_type(element))
+
+
+def value_range(element: int) -> tuple[int, int] | None:
+    """Tell the least and the greatest value of an integer type that numpy lacks; None for floats."""
+    if element not in _NARROW_INTEGERS:
+        return None
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+    info = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call] # has no hints
+    return info.min, info.max
+
+
+def narrowed(array: Array, element: int) -> Array:
+    """Give elements a type that numpy lacks, as bytes that ONNX Runtime can take for it; floats are rounded.
+
+    The shape stays. Where several elements share a byte the packed ones come first and the rest is unused.
+    """
+    narrow = array.astype(onnx.helper.tensor_dtype_to_np_dtype(element))
+    if element not in _PACKED:
+        return narrow
+    packed = numpy_helper.from_array(narrow).raw_data
+    buffer = np.zeros(array.shape, np.uint8)
+    buffer.reshape(-1)[: len(packed)] = np.frombuffer(packed, np.uint8)
+    return buffer
 
 
 def type_name(value: onnx.TypeProto) -> str:
@@ -64,9 +102,17 @@ def type_name(value: onnx.TypeProto) -> str:
 
 
 def array_of(tensor: TensorProto) -> Array:
-    """Return a constant's value, widened to float32 if numpy lacks its type."""
+    """Return a constant's value, widened if numpy lacks its type."""
     array = numpy_helper.to_array(tensor)
-    return array.astype(np.float32) if _is_foreign(tensor.data_type) else array
+    return array.astype(_wider_type(tensor.data_type)) if _is_foreign(tensor.data_type) else array
+
+
+def _held_as(element: int) -> np.dtype[Any] | None:
+    return _wider_type(element) if _is_foreign(element) else _numpy_type(element)
+
+
+def _wider_type(element: int) -> np.dtype[Any]:
+    return np.dtype(_NARROW_INTEGERS.get(element, np.float32))
 
 
 def _numpy_type(element: int) -> np.dtype[Any] | None:
@@ -74,6 +120,6 @@ def _numpy_type(element: int) -> np.dtype[Any] | None:
 
 
 def _is_foreign(element: int) -> bool:
-    # Types that onnx maps to ml_dtypes are not numpy's own, and ONNX Runtime hands none of them to Python.
+    # Types that onnx maps to ml_dtypes are not numpy's own, and ONNX Runtime knows none of them in Python.
     dtype = _numpy_type(element)
     return dtype is not None and dtype.isbuiltin != 1

@@ -569,7 +569,7 @@ class ModelInferRequest(_message.Message):
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
         """"timeout", an integer: microseconds after which the answer isn't wanted any more, 0 for none.
-        "priority", an integer that isn't negative.
+        "priority", an integer: 1 is the most urgent, larger ones are less so, 0 is between 1 and 3.
         """
 
     @_builtins.property

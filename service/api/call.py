@@ -6,8 +6,10 @@ thread, with `succeed` or `fail`; what comes later is ignored, so a deadline and
 
 from __future__ import annotations
 
+import itertools
+import logging
+import os
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from threading import Lock
@@ -27,6 +29,9 @@ from service.errors import (
 _log: FilteringBoundLogger = structlog.get_logger()
 
 _MAX_ID_CHARACTERS = 256
+# Ids of calls that come without one: unique in the world by the process's part, cheap by counting.
+_PROCESS = os.urandom(8).hex()
+_numbers = itertools.count(1)
 
 
 class Call(ABC):
@@ -54,7 +59,7 @@ class Call(ABC):
     def request_id(self) -> str:
         """The caller's id, else one that is made when somebody first asks."""
         if self._request_id is None:
-            self._request_id = uuid.uuid4().hex
+            self._request_id = f"{_PROCESS}{next(_numbers):x}"
         return self._request_id
 
     def identify(self, request_id: str) -> None:
@@ -120,7 +125,14 @@ class Call(ABC):
                 return False
             self._ended = True
         self.error = error
-        duration_ms = round((time.perf_counter_ns() - self.started_ns) / 1e6, 3)
+        if _log.is_enabled_for(logging.INFO):
+            self._write_log_line(code, error)
+        for callback in self._on_end:
+            callback()
+        self._on_end.clear()  # they may hold the call: no cycle is left for the garbage collector
+        return True
+
+    def _write_log_line(self, code: str, error: ServiceError | None) -> None:
         if error is not None:
             self._facts["error"] = str(error)
         _log.info(
@@ -128,13 +140,9 @@ class Call(ABC):
             method=self.method,
             code=code,
             request_id=self.request_id,
-            duration_ms=duration_ms,
+            duration_ms=round((time.perf_counter_ns() - self.started_ns) / 1e6, 3),
             **self._facts,
         )
-        for callback in self._on_end:
-            callback()
-        self._on_end.clear()  # they may hold the call: no cycle is left for the garbage collector
-        return True
 
     def _with_request_id(self, error: ServiceError) -> ServiceError:
         """Give an internal error the id under which the log tells more."""

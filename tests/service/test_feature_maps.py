@@ -104,19 +104,20 @@ def test_every_layer_of_foreign_models_is_what_the_unoptimized_graph_computes(na
         (TensorProto.FLOAT8E4M3FN, ml_dtypes.float8_e4m3fn),
         (TensorProto.FLOAT8E5M2, ml_dtypes.float8_e5m2),
         (TensorProto.INT4, ml_dtypes.int4),
+        (TensorProto.UINT4, ml_dtypes.uint4),
     ],
     ids=lambda parameter: getattr(parameter, "__name__", ""),
 )
 def test_types_that_numpy_lacks_are_widened(element: int, numpy_type: type) -> None:
     loaded = Model(through(element).SerializeToString(), Execution())
     x = np.array([[0, 1, 2.7, 5.3]], np.float32)
-    narrowed = np.rint(x) if element == TensorProto.INT4 else x
+    narrowed = np.rint(x) if element in (TensorProto.INT4, TensorProto.UINT4) else x
     expected = narrowed.astype(numpy_type).astype(np.float32)
     answer = loaded.run({"x": x}, ["narrow", "out", "y"])
     assert {name: array.tolist() for name, array in answer.items()} == dict.fromkeys(
         answer, expected.tolist()
     )
-    assert {a.dtype.name for a in answer.values()} <= {"float32", "float16"}
+    assert {a.dtype.name for a in answer.values()} <= {"float32", "float16", "int8", "uint8"}
     assert {spec.name: spec.dtype for spec in loaded.outputs} == {
         name: answer[name].dtype for name in ("y", "out")
     }

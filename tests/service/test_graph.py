@@ -222,7 +222,8 @@ def test_sequences_are_neither_layers_nor_outputs() -> None:
         (through(TensorProto.FLOAT16), "narrow", np.dtype(np.float16)),
         (through(TensorProto.BFLOAT16), "narrow", FLOAT),
         (through(TensorProto.FLOAT8E4M3FN), "narrow", FLOAT),
-        (through(TensorProto.INT4), "narrow", FLOAT),
+        (through(TensorProto.INT4), "narrow", np.dtype(np.int8)),
+        (through(TensorProto.UINT4), "narrow", np.dtype(np.uint8)),
     ],
 )
 def test_types_as_they_are_handed_over(proto: onnx.ModelProto, name: str, dtype: np.dtype[Any]) -> None:
@@ -307,20 +308,11 @@ SEQUENCE = helper.make_value_info(
             'the input "s" is of type sequence, which can\'t be fed',
         ),
         (
-            model([node("Neg", "x", "y")], [value("x", [1], 16)], [value("y", [1], 16)]).SerializeToString(),
-            'the input "x" is of type bfloat16, which can\'t be fed',
-        ),
-        (
-            model(
-                [node("Neg", "x", "y")],
-                [value("x", [1])],
-                [value("y", [1])],
-                metadata={"featurelens.layers": "{"},
-            ).SerializeToString(),
-            'the metadata "featurelens.layers" is not a JSON list of objects with "name" and "module"',
+            model([node("SequenceConstruct", "x", "s")], [value("x", [1])], [SEQUENCE]).SerializeToString(),
+            'none of the model\'s outputs is a tensor: "s" is of type sequence',
         ),
     ],
-    ids=["empty", "garbage", "truncated", "no graph", "sequence input", "bfloat16 input", "bad metadata"],
+    ids=["empty", "garbage", "truncated", "no graph", "sequence input", "sequence output"],
 )
 def test_bad_files_are_refused_with_the_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ModelLoadError) as error:
@@ -337,6 +329,27 @@ def test_bad_files_are_refused_with_the_reason(data: bytes, reason: str) -> None
     ],
     ids=["no kernel", "kernel of a wrong type", "axis out of range"],
 )
-def test_malformed_nodes_are_refused(nodes: list[onnx.NodeProto]) -> None:
-    with pytest.raises(ModelLoadError, match="a node of the graph is malformed"):
-        parsed(model(nodes, [value("x", ["n", 1, 4, 4])], [value("y", None)]))
+def test_what_a_node_does_not_tell_is_unknown(nodes: list[onnx.NodeProto]) -> None:
+    layer = parsed(model(nodes, [value("x", ["n", 1, 4, 4])], [value("y", None)])).layers["y"]
+    assert (layer.kernel_shape, layer.weights, layer.receptive_field) == ((), (), None)
+
+
+@pytest.mark.parametrize("table", ["{", "7", '["conv1"]', '[{"module": "conv1"}]'])
+def test_a_layer_table_that_can_not_be_read_is_left_aside(table: str) -> None:
+    metadata = {"featurelens.layers": table}
+    graph = parsed(model([node("Neg", "x", "y")], [value("x", [1])], [value("y", [1])], metadata=metadata))
+    assert [(layer.name, layer.module, layer.auxiliary) for layer in graph.layers.values()] == [
+        ("y", "", False)
+    ]
+
+
+def test_constants_that_a_run_can_override_are_optional_inputs() -> None:
+    proto = exposed_initializer()
+    assert [spec.name for spec in parsed(proto).optional_inputs] == ["w", "b"]
+    proto.ir_version = 3  # where every initializer had to be an input
+    assert parsed(proto).optional_inputs == ()
+
+
+def test_sizes_of_zero_are_sizes() -> None:
+    graph = parsed(model([node("Neg", "x", "y")], [value("x", [0, "n", -1])], [value("y", None)]))
+    assert graph.inputs[0].shape == (0, None, None)

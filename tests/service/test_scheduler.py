@@ -64,15 +64,13 @@ class Caller:
         outputs: tuple[str, ...] = ("y",),
         abandoned: ServiceError | None = None,
         priority: int = 0,
-        shareable: bool = True,
+        size: int | None = None,
     ) -> None:
         queue = self.outcomes[name] = Queue()
         feeds = {"x": np.array(values, np.float32)[:, None]}
         model = cast(Model, self.model)
-        job = Job(
-            model, feeds, outputs, len(values), queue.put, lambda: abandoned, priority, shareable=shareable
-        )
-        self.scheduler.submit(job)
+        size = len(values) if size is None else size
+        self.scheduler.submit(Job(model, feeds, outputs, size, queue.put, lambda: abandoned, priority))
 
     def result(self, name: str) -> Result:
         outcome = self.outcomes[name].get(timeout=TIMEOUT_S)
@@ -129,14 +127,14 @@ def test_of_the_jobs_that_share_a_run_the_first_counts_it(caller: Caller) -> Non
     assert [caller.result(name).executions for name in ("held", "a", "b", "c")] == [1, 1, 0, 0]
 
 
-def test_a_job_that_must_not_share_runs_alone(caller: Caller) -> None:
+def test_a_job_whose_inputs_differ_in_length_runs_alone(caller: Caller) -> None:
     caller.hold_a_run()
     caller.submit("a", [1])
-    caller.submit("b", [2], shareable=False)
+    caller.submit("b", [2, 3], size=1)
     caller.submit("c", [3])
     caller.model.may_run.set()
-    assert caller.result("b").run_batch_size == 1
-    assert [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)] == [[1, 3], [2]]
+    assert caller.result("b").outputs["y"].tolist() == [[4], [6]]
+    assert [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)] == [[1, 3], [2, 3]]
 
 
 def test_jobs_with_other_outputs_run_apart(caller: Caller) -> None:

@@ -21,7 +21,8 @@ from service.api.oip.requests import parse
 from service.api.pictures import prepare_all
 from service.api.tally import Tally
 from service.errors import InvalidRequestError, ServiceError
-from service.job import Job, Result
+from service.job import DEFAULT_PRIORITY, Job, Result
+from service.model import Model
 from service.repository import Repository, ServedModel
 from service.scheduler import Scheduler
 from service.statistics import Inference
@@ -81,7 +82,7 @@ class InferMethod:
         served = self._repository.get(request.model_name, request.model_version)
         call.note(model=served.name, version=served.version)
         tally = Tally(call, served.statistics)
-        priority = 0
+        priority = DEFAULT_PRIORITY
         if request.parameters:
             parameters.check_sequence(request.parameters)
             priority = parameters.priority(request.parameters)
@@ -105,7 +106,7 @@ class InferMethod:
         model, call = plan.served.model, plan.call
         model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
         names = tuple([wanted.name for wanted in plan.outputs])
-        batch_size = plan.interface.batch_size(model, names, feeds)
+        batch_size = _batch_size(model, names, feeds)
         if batch_size:
             self._limits.check_count(batch_size, "items along axis 0 of its inputs")
         if layers := plan.interface.layers(names):
@@ -122,7 +123,6 @@ class InferMethod:
                 done=partial(self._finish, plan, batch_size, input_ns),
                 abandoned=call.abandoned,
                 priority=plan.priority,
-                shareable=bool(batch_size),
             )
         )
 
@@ -167,6 +167,12 @@ def _feeds(request: pb.ModelInferRequest, interface: Interface) -> Feeds:
     return feeds
 
 
+def _batch_size(model: Model, outputs: Sequence[str], feeds: Feeds) -> int | None:
+    """Return how many items the inputs hold; None if they are no batch for these outputs."""
+    sizes = {feed.shape[0] for feed in feeds.values()} if feeds and model.batches(outputs, feeds) else ()
+    return next(iter(sizes)) if len(sizes) == 1 else None
+
+
 def _check_input(tensor: pb.ModelInferRequest.InferInputTensor, interface: Interface) -> None:
     if tensor.parameters:
         parameters.check_memory(tensor.parameters)
@@ -193,5 +199,5 @@ def _value(plan: _Plan, wanted: Wanted, result: Result) -> np.ndarray:
         return array
     classifier = plan.served.classifier_or_none
     labels = classifier.labels if classifier and classifier.output == wanted.name else ()
-    batch = plan.interface.batched(plan.served.model, wanted.name)
+    batch = plan.served.model.batches((wanted.name,))
     return classify(array, wanted.top_k, labels, batch=batch)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
-
-import numpy as np
 
 from protos.inference import messages as pb
 from service.api.oip import parameters
@@ -38,14 +36,14 @@ class Interface:
 
     def __init__(self, served: ServedModel) -> None:
         model, classifier = served.model, served.classifier_or_none
-        self.datatypes = {spec.name: datatype_of(spec.dtype) for spec in model.inputs}
+        inputs = (*model.inputs, *model.optional_inputs)
+        self.datatypes = {spec.name: datatype_of(spec.dtype) for spec in inputs}
         self.declared = tuple(Wanted(spec.name) for spec in model.outputs)
         self.image_input = None
         if classifier and classifier.preprocessing.kind != "none":
             self.image_input = classifier.input.name
         self._declared_names = frozenset(wanted.name for wanted in self.declared)
         self._fetchable = model.graph.fetchable
-        self._batched: dict[str, bool] = {}
 
     def wanted(self, request: pb.ModelInferRequest) -> tuple[Wanted, ...]:
         """Return the outputs that a request asks for.
@@ -70,21 +68,10 @@ class Interface:
         """Return those of the wanted outputs that are not declared."""
         return [name for name in names if name not in self._declared_names]
 
-    def batch_size(self, model: Model, names: Iterable[str], feeds: Mapping[str, np.ndarray]) -> int | None:
-        """Return how many items the inputs hold, None if they are no batch for these outputs."""
-        sizes = {len(feed) if feed.ndim else 0 for feed in feeds.values()}
-        return sizes.pop() if len(sizes) == 1 and all(self.batched(model, name) for name in names) else None
-
-    def batched(self, model: Model, name: str) -> bool:
-        """Tell whether an output follows the batch, as `Model.batches` says."""
-        if name not in self._batched:
-            self._batched[name] = model.batches((name,))
-        return self._batched[name]
-
     def _unknown(self, name: str) -> str:
         shown = name[:_LONGEST_NAME]
         close = difflib.get_close_matches(shown, self._fetchable, n=3)
-        names = ", ".join(f'"{name}"' for name in close or self._declared_names)
+        names = ", ".join(f'"{name}"' for name in close or [output.name for output in self.declared[:20]])
         hint = (
             f"did you mean {names}?" if close else f"the model has {names}, and ModelConfig lists its layers"
         )

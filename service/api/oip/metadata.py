@@ -18,7 +18,10 @@ from service.repository import Repository, ServedModel, State
 _NAME = "featurelens"
 _PLATFORM = "onnxruntime_onnx"
 _LAYERS = "featurelens_layers"
-_EXTENSIONS = ("classification", "model_configuration", "parameters", "statistics", _LAYERS)
+_EXTENSIONS = (
+    *("classification", "model_configuration", "parameters", "schedule_policy", "statistics"),
+    _LAYERS,
+)
 
 
 class MetadataMethods:

@@ -11,6 +11,7 @@ from service.api.dispatch import Handler, StreamMethod, off_thread
 from service.api.limits import RequestLimits
 from service.api.oip.infer import InferMethod, stream_error
 from service.api.oip.metadata import MetadataMethods
+from service.api.oip.parameters import NO_SHARED_MEMORY
 from service.api.oip.repository import RepositoryMethods
 from service.errors import UnimplementedError
 from service.repository import Repository
@@ -19,7 +20,6 @@ from service.scheduler import Scheduler
 SERVICE = pb.SERVICE.full_name
 
 _CONTROL = "models are loaded when the server starts, and served until it stops; restart it to change them"
-_MEMORY = "shared memory is not offered; send and take tensors in the messages"
 _SETTINGS = "settings can't be read or changed by callers; they are flags of the server"
 _NOT_OFFERED = {
     "RepositoryModelLoad": _CONTROL,
@@ -27,7 +27,7 @@ _NOT_OFFERED = {
     "TraceSetting": _SETTINGS,
     "LogSettings": _SETTINGS,
     **{
-        f"{kind}SharedMemory{verb}": _MEMORY
+        f"{kind}SharedMemory{verb}": NO_SHARED_MEMORY
         for kind in ("System", "Cuda")
         for verb in ("Status", "Register", "Unregister")
     },

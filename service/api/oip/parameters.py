@@ -11,7 +11,9 @@ Parameters = Mapping[str, pb.InferParameter]
 
 _SEQUENCE = "sequence_id"
 _SHARED_MEMORY = "shared_memory_region"
-MICROSECOND = 1e-6
+_MICROSECOND = 1e-6
+
+NO_SHARED_MEMORY = "shared memory is not offered; send and take tensors in the messages"
 
 
 def timeout_s(parameters: Parameters) -> float | None:
@@ -20,11 +22,11 @@ def timeout_s(parameters: Parameters) -> float | None:
     Raises:
         InvalidRequestError: it is not a number of microseconds.
     """
-    return _natural(parameters, "timeout") * MICROSECOND or None
+    return _natural(parameters, "timeout") * _MICROSECOND or None
 
 
 def priority(parameters: Parameters) -> int:
-    """Return how urgent the request says it is; 0 if it doesn't.
+    """Return how urgent the request says it is, as `Job` takes it; 0 if it doesn't.
 
     Raises:
         InvalidRequestError: it is not a natural number.
@@ -63,7 +65,7 @@ def check_memory(parameters: Parameters) -> None:
         UnimplementedError: it is in shared memory.
     """
     if _SHARED_MEMORY in parameters:
-        raise UnimplementedError("shared memory is not offered; send and take tensors in the messages")
+        raise UnimplementedError(NO_SHARED_MEMORY)
 
 
 def _natural(parameters: Parameters, name: str) -> int:

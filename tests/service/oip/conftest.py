@@ -13,9 +13,10 @@ from tests.serving import serving
 
 
 @pytest.fixture(scope="package")
-def zoo_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of the models of `models.py`."""
-    with serving(model_repository=fill(tmp_path_factory.mktemp("zoo"))) as server:
+def zoo_address(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of the models of `models.py`, over each transport."""
+    folder = fill(tmp_path_factory.mktemp("zoo"))
+    with serving(model_repository=folder, transport=transport) as server:
         yield server.address
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from tests.service.conftest import add_model
 from tests.service.onnx_models import model, node, value
@@ -66,6 +66,12 @@ def totals() -> onnx.ModelProto:
     )
 
 
+def constant() -> onnx.ModelProto:
+    """No input, and always the same two numbers."""
+    seven = numpy_helper.from_array(np.array([7, 8], np.int64))
+    return model([node("Constant", "", "y", value=seven)], [], [value("y", [2], TensorProto.INT64)])
+
+
 def ranked(element: int) -> onnx.ModelProto:
     """x [n, 4] to scores, the same: something to classify."""
     return model(
@@ -82,6 +88,7 @@ def fill(folder: Path) -> Path:
     for name, built in (("sums", sums()), ("product", product()), ("scalar", scalar())):
         add_model(folder, name, built)
     add_model(folder, "totals", totals())
+    add_model(folder, "constant", constant())
     for datatype in ("FP32", "FP16", "INT32", "UINT8"):
         add_model(folder, f"ranked-{datatype}", ranked(ELEMENTS[datatype]))
     (folder / "ranked-FP32" / "config.toml").write_text('labels = ["a", "b", "c", "d"]\n')

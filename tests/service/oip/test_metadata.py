@@ -16,7 +16,7 @@ from protos.inference import messages as pb
 from tests.service.oip.models import ELEMENTS
 from tests.service.oip.stub import Code, InferenceStub, failure
 from tests.service.test_classify import LAYERS
-from tests.serving import serving
+from tests.serving import Serving
 
 
 def test_the_server_is_live_and_ready(zoo: InferenceStub) -> None:
@@ -24,7 +24,7 @@ def test_the_server_is_live_and_ready(zoo: InferenceStub) -> None:
     assert zoo.ServerReady(pb.ServerReadyRequest()).ready
 
 
-def test_a_server_that_drains_is_live_and_not_ready() -> None:
+def test_a_server_that_drains_is_live_and_not_ready(serving: Serving) -> None:
     with ExitStack() as running:
         server = running.enter_context(serving(drain_s=1.0))
         with grpc.insecure_channel(server.address) as channel:
@@ -46,7 +46,7 @@ def test_the_server_names_the_extensions_that_work(zoo: InferenceStub) -> None:
     assert response.name == "featurelens"
     assert response.version
     assert list(response.extensions) == [
-        *("classification", "model_configuration", "parameters", "statistics"),
+        *("classification", "model_configuration", "parameters", "schedule_policy", "statistics"),
         "featurelens_layers",
     ]
 

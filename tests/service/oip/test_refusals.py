@@ -20,7 +20,7 @@ from tests.service.oip.stub import (
 from tests.service.oip.test_infer import SUMS, A
 from tests.service.test_calls import HeldRuns, held
 from tests.service.test_classify import digits
-from tests.serving import serving
+from tests.serving import Serving
 
 __all__ = ["held"]  # the fixture
 
@@ -186,7 +186,9 @@ def raw_failure(address: str, method: str, message: bytes) -> tuple[Code, str]:
         ({"max_response_bytes": 1_000}, [], 30, "the answer has 1"),
     ],
 )
-def test_limits(settings: dict[str, object], outputs: list[str], count: int, text: str) -> None:
+def test_limits(
+    serving: Serving, settings: dict[str, object], outputs: list[str], count: int, text: str
+) -> None:
     with serving(**settings) as server, grpc.insecure_channel(server.address) as channel:
         stub = InferenceStub(channel)
         code, details = failure(stub.ModelInfer, of_digits(count, outputs))
@@ -199,7 +201,7 @@ def of_digits(count: int, outputs: list[str] | None = None) -> pb.ModelInferRequ
     return request("lenet", [("image", "FP32", digits(count))], outputs or [])
 
 
-def test_the_timeout_of_a_request_ends_it_while_it_waits(held: HeldRuns) -> None:
+def test_the_timeout_of_a_request_ends_it_while_it_waits(held: HeldRuns, serving: Serving) -> None:
     with serving() as server, grpc.insecure_channel(server.address) as channel:
         stub = InferenceStub(channel)
         running = stub.ModelInfer.future(of_digits(1))

@@ -17,13 +17,13 @@ from tests.service.oip.stub import Code, InferenceStub, failure, request
 from tests.service.oip.test_infer import SUMS
 from tests.service.test_calls import HeldRuns, held
 from tests.service.test_classify import digits
-from tests.serving import serving
+from tests.serving import Serving
 
 __all__ = ["held"]  # the fixture
 
 
 @pytest.fixture
-def channel() -> Iterator[grpc.Channel]:
+def channel(serving: Serving) -> Iterator[grpc.Channel]:
     """A channel to a server that has done nothing yet."""
     with serving() as server, grpc.insecure_channel(server.address) as channel:
         yield channel
@@ -74,16 +74,16 @@ def test_requests_items_and_failures_of_both_services_are_counted(channel: grpc.
     assert stats.fail.ns > 0
 
 
-def test_requests_that_share_a_run_count_it_once(held: HeldRuns) -> None:
+def test_requests_that_share_a_run_count_it_once(held: HeldRuns, serving: Serving) -> None:
     with serving() as server, grpc.insecure_channel(server.address) as channel:
         stub = InferenceStub(channel)
         running = stub.ModelInfer.future(of_digits(1))
         assert held.started.wait(20)
-        waiting = [stub.ModelInfer.future(of_digits(2)) for _ in range(3)]
-        stub.ServerLive(pb.ServerLiveRequest())  # by now the others have arrived as well
+        answers = stub.ModelStreamInfer(iter([*(of_digits(2) for _ in range(3)), request("resnet", [])]))
+        assert next(answers).error_message  # the last one's: by now those before it wait for a run
         held.may_run.set()
-        for call in (running, *waiting):
-            call.result(timeout=20)
+        assert [answer.error_message for answer in answers] == [""] * 3
+        running.result(timeout=20)
         found = statistics(stub)
 
     assert held.count == 2

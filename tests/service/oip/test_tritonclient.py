@@ -114,7 +114,7 @@ def test_classification(client: triton.InferenceServerClient) -> None:
 def test_images_as_bytes(
     client: triton.InferenceServerClient, server_address: str, shape: tuple[int, ...]
 ) -> None:
-    files = SAMPLES[:2]
+    files = [SAMPLES[0], SAMPLES[-1]]
     tensor = triton.InferInput("image", shape, "BYTES")
     tensor.set_data_from_numpy(np.array([file.read_bytes() for file in files], object).reshape(shape))
 
