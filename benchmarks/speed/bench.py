@@ -95,14 +95,13 @@ class _Target:
             )
         p50, p99 = np.percentile(loaded.milliseconds, [50, 99]).tolist()
         requests = self.case.protocol.messages
-        smallest = requests * (self.checker.smallest_answer + self.case.protocol.frame_bytes)
         return Measurement(
             images_per_s=calls * requests * self.case.workload.images / seconds,
             p50_ms=p50,
             p99_ms=p99,
             cpu_ms_per_call=1000 * cpu_s / ((calls + self.checker.checked - checked) * requests),
             calls=calls,
-            failed=loaded.failed + loaded.without_answer(smallest),
+            failed=loaded.failed + loaded.without_answer(self.checker.smallest_call),
         )
 
 
