@@ -13,7 +13,8 @@ peers = triton mlserver torchserve litserve
 need = command -v $(1) > /dev/null || if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install --yes $(2); \
     else echo '$(1) is missing: sudo apt-get install $(2)' >&2; exit 1; fi
 
-.PHONY: help setup demo serve test test-containers check train protos bench bench-peers h2load java pictures clean
+.PHONY: help setup demo serve test test-long test-containers check train protos bench bench-peers h2load java \
+    pictures clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help
@@ -31,6 +32,9 @@ serve: .venv/server ## Serve the LeNet that ships on 127.0.0.1:8001, until Ctrl-
 
 test: .venv/all h2load ## Run every test that needs no Docker engine, with coverage
 	$(bin)/pytest -m 'not containers' --cov --cov-report=term:skip-covered
+
+test-long: .venv/all ## Run all test cases of the onnx package through the server
+	$(bin)/python -m tests.onnx_suite
 
 test-containers: .venv/all ## Build the image and test it with docker-compose
 	$(bin)/pytest -m containers

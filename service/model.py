@@ -17,6 +17,7 @@ import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from service.batching import batched
 from service.device import RUNTIME_ERRORS, Execution, create_session, reason_of, value_of
 from service.errors import (
     ExecutionError,
@@ -69,7 +70,7 @@ class Model:
         self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
         self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
-        self._batched = _batched(graph)
+        self._batched = batched(graph, self._run)
 
     @classmethod
     def load(cls, path: Path, execution: Execution, *, tap_capacity: int = 4) -> Model:
@@ -129,7 +130,7 @@ class Model:
         return tuple(name for name, layer in layers if not layer.auxiliary or name in names)
 
     def batches(self, outputs: Iterable[str], feeds: Collection[str] | None = None) -> bool:
-        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and them.
+        """Tell whether requests for these outputs can share a run: they follow the batch.
 
         With `feeds`, the inputs that are given: a request that overrides a constant runs alone.
         """
@@ -222,18 +223,6 @@ class Model:
         close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
         hint = f"did you mean {listed(close)}?" if close else f"the model has {listed(self.graph.layers)}"
         return f"no layer {shown}; {hint}"
-
-
-def _batched(graph: Graph) -> frozenset[str]:
-    """Name the outputs and layers whose axis 0 is free; none if that of an input isn't."""
-    if not all(map(_has_free_axis_0, graph.inputs)):
-        return frozenset()
-    specs = [*graph.outputs, *(layer.spec for layer in graph.layers.values())]
-    return frozenset(spec.name for spec in specs if _has_free_axis_0(spec))
-
-
-def _has_free_axis_0(spec: TensorSpec) -> bool:
-    return spec.shape is not None and spec.shape[:1] == (None,)
 
 
 def _size_table(graph: Graph) -> Callable[[InputShapes], Mapping[str, int | None]]:

@@ -31,7 +31,7 @@ LAYERS = (
     {"cpus", "device", "tensors", "statistics"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
-    {"feeds", "model", "taps"},
+    {"batching", "feeds", "model", "taps"},
     {"repository", "model_config", "classifier"},
     {"scheduler", "lane", "job"},
     {"api"},
