@@ -46,6 +46,7 @@ def bench(cases: Sequence[Case | LoopCase], effort: Effort, logs: Path, progress
         LoadError: h2load can't make its load.
         WrongAnswerError: a server's answer is wrong.
     """
+    before = environment()
     with ExitStack() as stack:
         served = [case for case in cases if isinstance(case, Case)]
         servers, start_ups = _start_all(stack, served, effort.starts, logs, progress)
@@ -65,7 +66,7 @@ def bench(cases: Sequence[Case | LoopCase], effort: Effort, logs: Path, progress
             target.checker.check()
         start_ups = [replace(up, rss_after_mb=rss_mb(servers[up.subject].pid)) for up in start_ups]
         checked = sum(target.checker.checked for target in targets.values())
-        return Results(environment(), rows, start_ups, checked)
+        return Results(before, rows, start_ups, checked)
 
 
 @dataclass(frozen=True)
