@@ -9,7 +9,7 @@ bin = .venv/bin
 requirements = pyproject.toml constraints.txt
 install = $(bin)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 
-.PHONY: help setup demo serve test test-containers check train protos bench h2load pictures clean
+.PHONY: help setup demo serve test test-long test-containers check train protos bench h2load pictures clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help
@@ -27,6 +27,9 @@ serve: .venv/server ## Serve the LeNet that ships on 127.0.0.1:8001, until Ctrl-
 
 test: .venv/all ## Run every test that needs no Docker engine, with coverage
 	$(bin)/pytest -m 'not containers' --cov --cov-report=term:skip-covered
+
+test-long: .venv/all ## Run all test cases of the onnx package through the server
+	$(bin)/python -m tests.onnx_suite
 
 test-containers: .venv/all ## Build the image and test it with docker-compose
 	$(bin)/pytest -m containers

@@ -10,14 +10,15 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from service.batching import batched
 from service.batching_limits import DEFAULT_LIMITS, BatchingLimits
-from service.device import RUNTIME_ERRORS, Execution, create_session, value_of
+from service.device import RUNTIME_ERRORS, Execution, create_session, ending_within, value_of
 from service.errors import (
     ExecutionError,
     InvalidRequestError,
@@ -37,6 +38,7 @@ RUN_ERRORS: tuple[type[Exception], ...] = (
     *RUNTIME_ERRORS,
     StartupError,
 )  # a tap session's build can fail too
+_TRIAL_TIMEOUT_S = 30.0
 _LONGEST_NAME = 200  # of a caller's, in an error and in the search for similar ones
 _FAILED = "the model's run failed; the server's log says why"
 
@@ -86,7 +88,8 @@ class Model:
         self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
         self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
-        self._batched = _batched(graph)
+        with ending_within(_TRIAL_TIMEOUT_S) as options:
+            self._batched = batched(graph, partial(self.compute, options=options))
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -129,7 +132,7 @@ class Model:
         return tuple(name for name, layer in layers if not layer.auxiliary or name in names)
 
     def batches(self, outputs: Iterable[str], feeds: Collection[str] | None = None) -> bool:
-        """Tell whether requests for these outputs can share a run: axis 0 is free in all inputs and them.
+        """Tell whether requests for these outputs can share a run: they follow the batch.
 
         With `feeds`, the inputs that are given: a request that overrides a constant runs alone.
         """
@@ -223,18 +226,6 @@ class Model:
         close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
         hint = f"did you mean {listed(close)}?" if close else f"the model has {listed(self.graph.layers)}"
         return f"no layer {shown}; {hint}"
-
-
-def _batched(graph: Graph) -> frozenset[str]:
-    """Name the outputs and layers whose axis 0 is free; none if that of an input isn't."""
-    if not all(map(_has_free_axis_0, graph.inputs)):
-        return frozenset()
-    specs = [*graph.outputs, *(layer.spec for layer in graph.layers.values())]
-    return frozenset(spec.name for spec in specs if _has_free_axis_0(spec))
-
-
-def _has_free_axis_0(spec: TensorSpec) -> bool:
-    return spec.shape is not None and spec.shape[:1] == (None,)
 
 
 def _size_table(graph: Graph) -> Callable[[InputShapes], Mapping[str, int | None]]:

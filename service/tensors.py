@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
@@ -14,13 +13,14 @@ Shape = tuple[int | None, ...]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _ELEMENT_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
-# Of the types that numpy lacks: integers, and those with several elements to a byte. The others are floats.
-_NARROW_INTEGERS: dict[int, type[np.integer[Any]]] = {
-    TensorProto.INT4: np.int8,
-    TensorProto.INT2: np.int8,
-    TensorProto.UINT4: np.uint8,
-    TensorProto.UINT2: np.uint8,
+# Of the types that numpy lacks, the integers: the type that stands for each, and what it may hold.
+_NARROW_INTEGERS: dict[int, tuple[type[np.integer[Any]], tuple[int, int]]] = {
+    TensorProto.INT4: (np.int8, (-8, 7)),
+    TensorProto.INT2: (np.int8, (-2, 1)),
+    TensorProto.UINT4: (np.uint8, (0, 15)),
+    TensorProto.UINT2: (np.uint8, (0, 3)),
 }
+# Types with several elements to a byte.
 _PACKED = {*_NARROW_INTEGERS, TensorProto.FLOAT4E2M1}
 
 
@@ -74,11 +74,7 @@ def wider_element(element: int) -> int:
 
 def value_range(element: int) -> tuple[int, int] | None:
     """Tell the least and the greatest value of an integer type that numpy lacks; None for floats."""
-    if element not in _NARROW_INTEGERS:
-        return None
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
-    info = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call] # has no hints
-    return info.min, info.max
+    return _NARROW_INTEGERS[element][1] if element in _NARROW_INTEGERS else None
 
 
 def narrowed(array: Array, element: int) -> Array:
@@ -112,7 +108,7 @@ def _held_as(element: int) -> np.dtype[Any] | None:
 
 
 def _wider_type(element: int) -> np.dtype[Any]:
-    return np.dtype(_NARROW_INTEGERS.get(element, np.float32))
+    return np.dtype(_NARROW_INTEGERS[element][0] if element in _NARROW_INTEGERS else np.float32)
 
 
 def _numpy_type(element: int) -> np.dtype[Any] | None:

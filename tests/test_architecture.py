@@ -31,7 +31,7 @@ LAYERS = (
     {"cpus", "device", "tensors", "statistics"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
-    {"feeds", "model", "taps", "warm_up"},
+    {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
     {"scheduler", "lane", "job"},
     {"api"},
@@ -154,7 +154,7 @@ def test_no_import_cycle() -> None:
                 *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.device", "service.model", "service.warm_up"}),
+        ("onnxruntime", {"service.device", "service.model"}),
         ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
     ],
 )

@@ -35,7 +35,7 @@ class DoublingModel:
         self.may_run = Event()
         self.may_run.set()
 
-    def batches(self, outputs: Sequence[str]) -> bool:
+    def batches(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> bool:
         return self._batches
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
