@@ -8,8 +8,13 @@ INFERENCE = $(sort $(wildcard protos/inference/*.proto))
 bin = .venv/bin
 requirements = pyproject.toml constraints.txt
 install = $(bin)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
+peers = triton mlserver torchserve litserve
+# $(call need,COMMAND,PACKAGE): see that a command is there, which Debian has in that package.
+need = command -v $(1) > /dev/null || if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install --yes $(2); \
+    else echo '$(1) is missing: sudo apt-get install $(2)' >&2; exit 1; fi
 
-.PHONY: help setup demo serve test test-long test-containers check train protos bench h2load pictures clean
+.PHONY: help setup demo serve test test-long test-containers check train protos bench bench-peers h2load java \
+    pictures clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help
@@ -25,7 +30,7 @@ demo: .venv/server ## Install the server, classify sample digits, draw their fea
 serve: .venv/server ## Serve the LeNet that ships on 127.0.0.1:8001, until Ctrl-C
 	$(bin)/featurelens serve
 
-test: .venv/all ## Run every test that needs no Docker engine, with coverage
+test: .venv/all h2load ## Run every test that needs no Docker engine, with coverage
 	$(bin)/pytest -m 'not containers' --cov --cov-report=term:skip-covered
 
 test-long: .venv/all ## Run all test cases of the onnx package through the server
@@ -51,13 +56,17 @@ protos: .venv/all ## Generate the Python code of protos/
 	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m grpc_tools.protoc -I. --mypy_out=. \
 	    --descriptor_set_out=protos/inference/descriptors.binpb $(INFERENCE)
 
-bench: .venv/all h2load ## Measure the server and what limits it, 5 minutes: table, JSON and chart in out/bench
+bench: .venv/all h2load ## Measure the server and what limits it, 5 minutes: table, JSON, chart in out/bench
 	$(bin)/python -m benchmarks.speed
 
+bench-peers: .venv/all h2load java $(peers:%=.venv-peers/%/installed) ## The same beside other model servers
+	$(bin)/python -m benchmarks.speed --peers
+
 h2load:
-	@command -v h2load > /dev/null || if [ "$$(id -u)" = 0 ]; then \
-	    apt-get update && apt-get install --yes nghttp2-client; \
-	    else echo 'h2load is missing: sudo apt-get install nghttp2-client' >&2; exit 1; fi
+	@$(call need,h2load,nghttp2-client)
+
+java:
+	@$(call need,java,openjdk-17-jre-headless)
 
 pictures: .venv/all ## Draw 300 digits as people send them; at least 90 % must come out right
 	$(bin)/python -m benchmarks.pictures out/pictures --count 300
@@ -81,3 +90,8 @@ clean: ## Delete .venv and everything else that can be made again
 .venv/all: .venv/python $(requirements)
 	$(install) -e '.[server,training,dev]'
 	touch .venv/server $@
+
+.venv-peers/%/installed: benchmarks/speed/peers/%.txt
+	$(PYTHON) -m venv .venv-peers/$*
+	.venv-peers/$*/bin/python -m pip install --disable-pip-version-check --progress-bar on -r $<
+	touch $@

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class BatchingLimits:
     """The limits of one model: the server's settings, unless its config.toml says otherwise."""
 
-    max_batch_size: int = 64
-    """Most items that requests share a run with."""
+    max_batch_size: int = 32
+    """Most items of one run; requests with more are run in slices."""
     max_queue_size: int = 512
     """Most requests that wait."""
     max_queue_delay_us: int = 0

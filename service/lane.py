@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from threading import Condition, Lock, Thread
 from typing import Any, NamedTuple
 
@@ -24,18 +23,6 @@ from service.model import Model
 _BRISK_S = 0.005
 
 _log: FilteringBoundLogger = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class LaneLimits:
-    """How a model's jobs are queued and batched."""
-
-    max_batch_size: int
-    max_queue_size: int
-    max_queue_delay_us: int = 0
-    """How long the first job of a batch waits for companions, in microseconds."""
-    instances: int = 1
-    """How many batches of the model may run at once."""
 
 
 class _Slice(NamedTuple):
@@ -89,20 +76,23 @@ class _Parts:
 
 
 class Lane:
-    """Takes the jobs of one model; ends each exactly once."""
+    """Takes the jobs of one model; ends each exactly once.
 
-    def __init__(self, model: Model, limits: LaneLimits) -> None:
+    Args:
+        model: what runs them, and the limits of its queue.
+        instances: how many batches may run at once.
+    """
+
+    def __init__(self, model: Model, instances: int = 1) -> None:
         self._model = model
-        self._limits = limits
+        self._limits = model.batching
         self._queues: tuple[deque[_Slice], ...] = (deque(), deque(), deque())  # most urgent first
         self._queued = 0
         self._changed = Condition()
         self._closed = False
-        self._free = limits.instances  # how many batches may be run besides those that are
+        self._free = instances  # how many batches may be run besides those that are
         self._run_s = 0.0  # how long a run takes, lately
-        self._threads = [
-            Thread(target=self._serve, name="lane", daemon=True) for _ in range(limits.instances)
-        ]
+        self._threads = [Thread(target=self._serve, name="lane", daemon=True) for _ in range(instances)]
         for thread in self._threads:
             thread.start()
 

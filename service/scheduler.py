@@ -8,15 +8,15 @@ from threading import Lock, local
 
 from service.errors import DrainingError
 from service.job import Job
-from service.lane import Lane, LaneLimits
+from service.lane import Lane
 from service.model import Model
 
 
 class Scheduler:
     """The lanes of all models."""
 
-    def __init__(self, limits: LaneLimits) -> None:
-        self._limits = limits
+    def __init__(self, instances: int = 1) -> None:
+        self._instances = instances
         self._lanes: dict[int, Lane] = {}
         self._lock = Lock()
         self._closed = False
@@ -67,5 +67,5 @@ class Scheduler:
                 raise DrainingError("the server is shutting down; try another one")
             # The lane keeps the model, so no other model can get its id.
             if id(model) not in self._lanes:
-                self._lanes[id(model)] = Lane(model, self._limits)
+                self._lanes[id(model)] = Lane(model, self._instances)
             return self._lanes[id(model)]

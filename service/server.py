@@ -30,7 +30,6 @@ from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
 from service.images import ImageLimits
-from service.lane import LaneLimits
 from service.loading import LoadOptions, load_models
 from service.reflection import add_reflection
 from service.repository import Repository
@@ -64,7 +63,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         StartupError: the settings can't be put into practice; says which and why.
     """
     repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
-    scheduler = Scheduler(_lane_limits(settings))
+    scheduler = Scheduler(settings.instances)
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
         draining = Event()
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
@@ -199,15 +198,6 @@ def _request_limits(settings: Settings) -> RequestLimits:
         max_response_bytes=settings.max_response_bytes,
         refuse_non_finite=settings.refuse_non_finite,
         images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
-    )
-
-
-def _lane_limits(settings: Settings) -> LaneLimits:
-    return LaneLimits(
-        max_batch_size=settings.max_batch_size,
-        max_queue_size=settings.max_queue_size,
-        max_queue_delay_us=settings.max_queue_delay_us,
-        instances=settings.instances,
     )
 
 

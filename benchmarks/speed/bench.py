@@ -15,14 +15,12 @@ import numpy as np
 from benchmarks.speed import loop
 from benchmarks.speed.checks import Checker, answers
 from benchmarks.speed.environment import environment
-from benchmarks.speed.load import LoadError, load
+from benchmarks.speed.load import Load, LoadError, load
 from benchmarks.speed.measures import cpu_seconds, rss_mb, tree
 from benchmarks.speed.plan import Case, LoopCase, Subject
 from benchmarks.speed.processes import Server, first_line, running, serving
 from benchmarks.speed.results import Measurement, Results, Row, StartUp
 
-Measure = Callable[[Case | LoopCase, float], Measurement]
-"""Loads for so many seconds."""
 Progress = Callable[[str, int, int], None]
 """Is told what comes next, how many steps are done and how many there are."""
 
@@ -48,29 +46,78 @@ def bench(cases: Sequence[Case | LoopCase], effort: Effort, logs: Path, progress
         LoadError: h2load can't make its load.
         WrongAnswerError: a server's answer is wrong.
     """
+    before = environment()
     with ExitStack() as stack:
         served = [case for case in cases if isinstance(case, Case)]
-        subjects = list({case.subject.name: case.subject for case in served}.values())
-        servers: dict[str, Server] = {}
-        start_ups: list[StartUp] = []
-        for step, subject in enumerate(subjects):
-            progress(f"start {subject.name}", step, len(subjects))
-            servers[subject.name], start_up = _start(stack, subject, effort.starts, logs)
-            start_ups.append(start_up)
-        checkers = {case.key: _checker(stack, case, servers[case.subject.name]) for case in served}
+        servers, start_ups = _start_all(stack, served, effort.starts, logs, progress)
+        targets = {case.key: _target(stack, case, servers[case.subject.name]) for case in served}
         loops = _start_loops(stack, cases, logs)
 
-        def measure(case: Case | LoopCase, seconds: float) -> Measurement:
+        def measure(case: Case | LoopCase) -> Measurement:
             if isinstance(case, LoopCase):
-                return loop.measure(loops[: case.processes], case.batch, seconds)
-            return _measure(case, servers[case.subject.name], checkers[case.key], seconds)
+                return loop.measure(loops[: case.processes], case.batch, effort.seconds)
+            return targets[case.key].measure(effort.seconds)
 
-        _warm_up(cases, measure, progress)
-        rows = _measure_in_turn(cases, measure, effort, progress)
-        for checker in checkers.values():
-            checker.check()
+        for step, target in enumerate(targets.values()):
+            progress(f"warm up {', '.join(target.case.key)}", step, len(targets))
+            target.load(_WARM_UP_S)
+        rows = _measure_in_turn(cases, measure, effort.rounds, progress)
+        for target in targets.values():
+            target.checker.check()
         start_ups = [replace(up, rss_after_mb=rss_mb(servers[up.subject].pid)) for up in start_ups]
-        return Results(environment(), rows, start_ups, sum(checker.checked for checker in checkers.values()))
+        checked = sum(target.checker.checked for target in targets.values())
+        return Results(before, rows, start_ups, checked)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A case, ready to be measured."""
+
+    case: Case
+    server: Server
+    checker: Checker
+
+    def load(self, seconds: float) -> Load:
+        """Load the server while its answers are checked."""
+        with self.checker.checking():
+            shape = self.case.workload.shape
+            return load(self.server.address, self.case.protocol, self.checker.messages, shape, seconds)
+
+    def measure(self, seconds: float) -> Measurement:
+        """Load the server and tell what came of it."""
+        checked = self.checker.checked
+        cpu_s = cpu_seconds(self.server.pid)
+        loaded = self.load(seconds)
+        cpu_s = cpu_seconds(self.server.pid) - cpu_s
+        calls = len(loaded.milliseconds)
+        if calls == 0:
+            raise LoadError(
+                f"{', '.join(self.case.key)}: no call ended within {seconds} s; take more seconds"
+            )
+        p50, p99 = np.percentile(loaded.milliseconds, [50, 99]).tolist()
+        requests = self.case.protocol.messages
+        return Measurement(
+            images_per_s=calls * requests * self.case.workload.images / seconds,
+            p50_ms=p50,
+            p99_ms=p99,
+            cpu_ms_per_call=1000 * cpu_s / ((calls + self.checker.checked - checked) * requests),
+            calls=calls,
+            failed=loaded.failed + loaded.without_answer(self.checker.smallest_call),
+        )
+
+
+def _start_all(
+    stack: ExitStack, served: Sequence[Case], starts: int, logs: Path, progress: Progress
+) -> tuple[dict[str, Server], list[StartUp]]:
+    """Start the servers one after the other, so that none slows another's start."""
+    servers: dict[str, Server] = {}
+    start_ups: list[StartUp] = []
+    subjects = {case.subject.name: case.subject for case in served}
+    for step, subject in enumerate(subjects.values()):
+        progress(f"start {subject.name}", step, len(subjects))
+        servers[subject.name], start_up = _start(stack, subject, starts, logs)
+        start_ups.append(start_up)
+    return servers, start_ups
 
 
 def _start(stack: ExitStack, subject: Subject, starts: int, logs: Path) -> tuple[Server, StartUp]:
@@ -90,12 +137,12 @@ def _start(stack: ExitStack, subject: Subject, starts: int, logs: Path) -> tuple
     return server, StartUp(subject.name, [*ready_s, server.ready_s], rss, rss, len(tree(server.pid)))
 
 
-def _checker(stack: ExitStack, case: Case, server: Server) -> Checker:
+def _target(stack: ExitStack, case: Case, server: Server) -> _Target:
     """Connect to a server and see that its answers are right."""
     checker = Checker(server.address, case.protocol, case.workload.images, case.workload.layers)
     stack.callback(checker.close)
     checker.check()
-    return checker
+    return _Target(case, server, checker)
 
 
 def _start_loops(stack: ExitStack, cases: Sequence[Case | LoopCase], logs: Path) -> list[Popen[str]]:
@@ -106,28 +153,18 @@ def _start_loops(stack: ExitStack, cases: Sequence[Case | LoopCase], logs: Path)
     return loops
 
 
-def _warm_up(
-    cases: Sequence[Case | LoopCase],
-    measure: Measure,
-    progress: Progress,
-) -> None:
-    for step, case in enumerate(cases):
-        progress(f"warm up {', '.join(case.key)}", step, len(cases))
-        measure(case, _WARM_UP_S)
-
-
 def _measure_in_turn(
     cases: Sequence[Case | LoopCase],
-    measure: Measure,
-    effort: Effort,
+    measure: Callable[[Case | LoopCase], Measurement],
+    rounds: int,
     progress: Progress,
 ) -> list[Row]:
     rows = {case.key: Row(*case.key, case.floor, case.goal) for case in cases}
-    steps = effort.rounds * len(cases)
-    for number in range(effort.rounds):
+    steps = rounds * len(cases)
+    for number in range(rounds):
         for step, case in enumerate(_turned(cases, number), number * len(cases)):
             progress(f"round {number + 1}: {', '.join(case.key)}", step, steps)
-            rows[case.key].rounds.append(measure(case, effort.seconds))
+            rows[case.key].rounds.append(measure(case))
     return list(rows.values())
 
 
@@ -137,26 +174,3 @@ def _turned(cases: Sequence[Case | LoopCase], number: int) -> Iterator[Case | Lo
         turn = list(group)
         first = number % len(turn)
         yield from turn[first:] + turn[:first]
-
-
-def _measure(case: Case, server: Server, checker: Checker, seconds: float) -> Measurement:
-    """Load a server while its answers are checked."""
-    checked = checker.checked
-    cpu_s = cpu_seconds(server.pid)
-    with checker.checking():
-        loaded = load(server.address, case.protocol, checker.messages, case.workload.shape, seconds)
-    cpu_s = cpu_seconds(server.pid) - cpu_s
-    calls = len(loaded.milliseconds)
-    if calls == 0:
-        raise LoadError(f"{', '.join(case.key)}: no call ended within {seconds} s")
-    p50, p99 = np.percentile(loaded.milliseconds, [50, 99]).tolist()
-    requests = case.protocol.messages
-    smallest = checker.smallest_answer + case.protocol.frame_bytes
-    return Measurement(
-        images_per_s=calls * requests * case.workload.images / seconds,
-        p50_ms=p50,
-        p99_ms=p99,
-        cpu_ms_per_call=1000 * cpu_s / ((calls + checker.checked - checked) * requests),
-        calls=calls,
-        failed=loaded.failed + loaded.without_answer(smallest * requests),
-    )

@@ -78,6 +78,7 @@ def _title(results: Results) -> str:
     return (
         f"{machine['date']}, {machine['cpus']} CPUs ({machine['cpu']}) shared by servers and load, "
         f"Python {machine['python']}, ONNX Runtime {machine['onnxruntime']}, grpcio {machine['grpcio']}, "
+        f"load average before {machine['load_average']}, "
         f"{max((len(row.rounds) for row in results.rows), default=0)} rounds, "
         f"{results.checked:,} answers checked"
     )

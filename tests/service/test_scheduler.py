@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from service.batching_limits import BatchingLimits
 from service.errors import (
     DeadlineExceededError,
     DrainingError,
@@ -19,7 +20,6 @@ from service.errors import (
     ServiceError,
 )
 from service.job import Job, Result
-from service.lane import LaneLimits
 from service.model import Model
 from service.scheduler import Scheduler
 
@@ -29,7 +29,8 @@ TIMEOUT_S = 20
 class DoublingModel:
     """Doubles its input; a run starts only when the test lets it."""
 
-    def __init__(self, *, batches: bool = True) -> None:
+    def __init__(self, limits: BatchingLimits = BatchingLimits(4, 3), *, batches: bool = True) -> None:  # noqa: B008 - frozen
+        self.batching = limits
         self._batches = batches
         self.entered: Queue[list[float]] = Queue()
         self.may_run = Event()
@@ -91,7 +92,7 @@ class Caller:
 
 @pytest.fixture
 def caller() -> Iterator[Caller]:
-    scheduler = Scheduler(LaneLimits(max_batch_size=4, max_queue_size=3))
+    scheduler = Scheduler()
     caller = Caller(scheduler, DoublingModel())
     yield caller
     caller.model.may_run.set()
@@ -187,8 +188,8 @@ def test_urgent_jobs_go_first_and_patient_ones_last(caller: Caller) -> None:
 
 
 def test_a_job_waits_for_companions_up_to_the_delay() -> None:
-    limits = LaneLimits(max_batch_size=2, max_queue_size=3, max_queue_delay_us=10_000_000)
-    caller = Caller(Scheduler(limits), DoublingModel())
+    limits = BatchingLimits(max_batch_size=2, max_queue_size=3, max_queue_delay_us=10_000_000)
+    caller = Caller(Scheduler(), DoublingModel(limits))
     caller.submit("first", [1])
     caller.submit("second", [2])  # the batch is full: nobody waits for the ten seconds to pass
     assert caller.result("first").run_batch_size == 2
@@ -198,8 +199,8 @@ def test_a_job_waits_for_companions_up_to_the_delay() -> None:
 
 
 def test_instances_run_batches_at_once() -> None:
-    scheduler = Scheduler(LaneLimits(max_batch_size=1, max_queue_size=9, instances=2))
-    caller = Caller(scheduler, DoublingModel())
+    scheduler = Scheduler(instances=2)
+    caller = Caller(scheduler, DoublingModel(BatchingLimits(max_batch_size=1)))
     caller.model.may_run.clear()
     caller.submit("a", [1])
     caller.submit("b", [2])
@@ -217,7 +218,7 @@ def test_a_busy_model_does_not_hold_up_another(caller: Caller) -> None:
 
 
 def test_a_model_without_a_batch_axis_runs_jobs_one_by_one() -> None:
-    scheduler = Scheduler(LaneLimits(max_batch_size=4, max_queue_size=3))
+    scheduler = Scheduler()
     caller = Caller(scheduler, DoublingModel(batches=False))
     caller.hold_a_run()
     caller.submit("a", [1])

@@ -31,6 +31,7 @@ grpc_management_port={4}
 disable_token_authorization=true
 enable_envvars_config=false
 max_request_size=67108864
+job_queue_size=1000
 """
 # Its own logs each call several times.
 LOG_CONFIG = """

@@ -93,6 +93,6 @@ def fill(folder: Path) -> Path:
         add_model(folder, f"ranked-{datatype}", ranked(ELEMENTS[datatype]))
     (folder / "ranked-FP32" / "config.toml").write_text('labels = ["a", "b", "c", "d"]\n')
     add_model(folder, "sums", sums(), version="3")
-    (folder / "sums" / "config.toml").write_text("versions.all = true\n")
+    (folder / "sums" / "config.toml").write_text("[versions]\nall = true\n")
     add_model(folder, "broken", b"no model")
     return folder
