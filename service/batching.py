@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import starmap
-from threading import Timer
 
 import numpy as np
-import onnxruntime as ort
 
 from service.device import RUNTIME_ERRORS
 from service.graph import Array, Graph, TensorSpec
 
-Run = Callable[[Mapping[str, Array], Sequence[str], ort.RunOptions], Sequence[Array]]
+Run = Callable[[Mapping[str, Array], Sequence[str]], Sequence[Array]]
 
 # What is tried for axes of any size, until the model takes it.
 _SIZES = (3, 32, 224)
 _TOLERANCE = 1e-2
-_TRIAL_S = 5.0
-"""Most that the trial may take. A model that is slower gains little from batches, or never ends."""
 
 
 def batched(graph: Graph, run: Run) -> frozenset[str]:
@@ -30,7 +26,7 @@ def batched(graph: Graph, run: Run) -> frozenset[str]:
 
     Args:
         graph: The model's graph.
-        run: Runs the model on feeds, under options, and returns the named outputs.
+        run: Runs the model on feeds and returns the named outputs.
     """
     if not graph.inputs or not all(map(_has_free_axis_0, graph.inputs)):
         return frozenset()
@@ -46,25 +42,15 @@ def _has_free_axis_0(spec: TensorSpec) -> bool:
 
 
 def _confirmed(inputs: Sequence[TensorSpec], names: Sequence[str], run: Run) -> frozenset[str]:
-    options = ort.RunOptions()
-    stop = Timer(_TRIAL_S, setattr, (options, "terminate", True))
-    stop.start()
-    try:
-        for feeds in _trials(inputs):
-            try:
-                together = run(feeds, names, options)
-                alone = [run(_item(feeds, i), names, options) for i in range(2)]
-            except RUNTIME_ERRORS:  # these sizes or values are not what it takes, or it took too long
-                continue
-            rows = zip(together, *alone, strict=True)
-            return frozenset(name for name, agree in zip(names, starmap(_agree, rows), strict=True) if agree)
-        return frozenset()
-    finally:
-        stop.cancel()
-
-
-def _item(feeds: Mapping[str, Array], index: int) -> Mapping[str, Array]:
-    return {name: feed[index : index + 1] for name, feed in feeds.items()}
+    for feeds in _trials(inputs):
+        try:
+            together = run(feeds, names)
+            alone = [run({name: feed[i : i + 1] for name, feed in feeds.items()}, names) for i in range(2)]
+        except RUNTIME_ERRORS:  # these sizes or values are not what it takes
+            continue
+        rows = zip(together, *alone, strict=True)
+        return frozenset(name for name, agree in zip(names, starmap(_agree, rows), strict=True) if agree)
+    return frozenset()
 
 
 def _trials(inputs: Sequence[TensorSpec]) -> Iterator[dict[str, Array]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Timer
 from typing import Any, Literal
 
 import onnxruntime as ort
@@ -176,6 +178,24 @@ def _open(
 def value_of(array: Array, element: int) -> ort.OrtValue:
     """Make a value of an ONNX element type that numpy lacks of an array of wider elements."""
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(narrowed(array, element), element)
+
+
+@contextmanager
+def ending_within(seconds: float) -> Iterator[ort.RunOptions]:
+    """Give options for runs in the block; those that take longer are ended, at the next node, as failures.
+
+    Raises:
+        ModelLoadError: The time was up before the block was left.
+    """
+    options = ort.RunOptions()
+    alarm = Timer(seconds, setattr, (options, "terminate", True))
+    alarm.start()
+    try:
+        yield options
+    finally:
+        alarm.cancel()
+    if options.terminate:
+        raise ModelLoadError(f"a trial run did not end within {seconds:g} s")
 
 
 def reason_of(error: Exception) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import onnxruntime as ort
 import structlog
@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service.batching import batched
 from service.batching_limits import DEFAULT_LIMITS, BatchingLimits
-from service.device import RUNTIME_ERRORS, Execution, create_session, value_of
+from service.device import RUNTIME_ERRORS, Execution, create_session, ending_within, value_of
 from service.errors import (
     ExecutionError,
     InvalidRequestError,
@@ -38,6 +38,7 @@ RUN_ERRORS: tuple[type[Exception], ...] = (
     *RUNTIME_ERRORS,
     StartupError,
 )  # a tap session's build can fail too
+_TRIAL_TIMEOUT_S = 30.0
 _LONGEST_NAME = 200  # of a caller's, in an error and in the search for similar ones
 _FAILED = "the model's run failed; the server's log says why"
 
@@ -87,7 +88,8 @@ class Model:
         self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
         self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
-        self._batched = batched(graph, self.compute)
+        with ending_within(_TRIAL_TIMEOUT_S) as options:
+            self._batched = batched(graph, partial(self.compute, options=options))
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

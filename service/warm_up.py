@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from threading import Timer
 
 import numpy as np
-import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.device import reason_of
-from service.errors import ModelLoadError
+from service.device import ending_within, reason_of
 from service.feeds import blank
 from service.graph import TensorSpec
 from service.model import RUN_ERRORS, Model
@@ -44,21 +41,15 @@ def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIM
         ModelLoadError: The runs went on until they were stopped.
     """
     outputs = tuple(dict.fromkeys((*(spec.name for spec in model.outputs), *layers)))
-    options = ort.RunOptions()
-    stop = Timer(timeout_s, setattr, (options, "terminate", True))
-    stop.start()
-    try:
-        for size in _batch_sizes(model, outputs):
-            started_s = time.perf_counter()
-            model.compute({spec.name: blank(spec, size) for spec in model.inputs}, outputs, options)
-            if time.perf_counter() - started_s > _SLOW_RUN_S:
-                return
-    except RUN_ERRORS as error:
-        if options.terminate:
-            raise ModelLoadError(f"the warm-up did not end within {timeout_s:g} s") from error
-        _log.info("model not warmed up", digest=model.digest, reason=reason_of(error))
-    finally:
-        stop.cancel()
+    with ending_within(timeout_s) as options:
+        try:
+            for size in _batch_sizes(model, outputs):
+                started_s = time.perf_counter()
+                model.compute({spec.name: blank(spec, size) for spec in model.inputs}, outputs, options)
+                if time.perf_counter() - started_s > _SLOW_RUN_S:
+                    return
+        except RUN_ERRORS as error:
+            _log.info("model not warmed up", digest=model.digest, reason=reason_of(error))
 
 
 def _batch_sizes(model: Model, outputs: Sequence[str]) -> Iterator[int]:

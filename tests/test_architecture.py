@@ -154,7 +154,7 @@ def test_no_import_cycle() -> None:
                 *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.batching", "service.device", "service.model", "service.warm_up"}),
+        ("onnxruntime", {"service.device", "service.model"}),
         ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
     ],
 )

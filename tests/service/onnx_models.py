@@ -169,7 +169,7 @@ def looping() -> onnx.ModelProto:
     return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], constants)
 
 
-def endless() -> onnx.ModelProto:
+def endless(batch: int | str = "n") -> onnx.ModelProto:
     """A Loop of 2^62 turns."""
     body = helper.make_graph(
         [node("Identity", "going_on", "go_on"), node("Neg", "state", "negative")],
@@ -177,13 +177,13 @@ def endless() -> onnx.ModelProto:
         [
             value("turn", [], TensorProto.INT64),
             value("going_on", [], TensorProto.BOOL),
-            value("state", ["n", 2]),
+            value("state", [batch, 2]),
         ],
-        [value("go_on", [], TensorProto.BOOL), value("negative", ["n", 2])],
+        [value("go_on", [], TensorProto.BOOL), value("negative", [batch, 2])],
     )
     constants = {"turns": np.array(2**62, np.int64), "yes": np.array(True)}
     nodes = [node("Loop", "turns yes x", "y", body=body)]
-    return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], constants)
+    return model(nodes, [value("x", [batch, 2])], [value("y", [batch, 2])], constants)
 
 
 def texts() -> onnx.ModelProto:

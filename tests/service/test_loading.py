@@ -115,6 +115,19 @@ def test_limits_of_batching_come_from_the_config_where_it_tells_them(tmp_path: P
     }
 
 
+def test_the_limits_of_the_config_hold(tmp_path: Path, serving: Serving) -> None:
+    add(tmp_path, "narrow", 1, config="batching.max_batch_size = 2")
+    add(tmp_path, "wide", 1)
+    tensor = pack(np.zeros((5, 2), np.float32))
+    with serving(model_repository=tmp_path) as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        answers = [
+            stub.Classify(pb.ClassifyRequest(model=name, tensor=tensor)) for name in ("narrow", "wide")
+        ]
+    assert [answer.timings.run_batch_size for answer in answers] == [2, 5]
+    assert [len(answer.results) for answer in answers] == [5, 5]
+
+
 def test_taps_that_the_config_names_are_built_before_the_first_request(tmp_path: Path) -> None:
     add_model(tmp_path, "lenet", onnx_models.lenet())
     (tmp_path / "lenet" / "config.toml").write_text('preload_taps = [["relu1"], ["conv1", "pool1"]]')

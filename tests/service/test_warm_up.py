@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
@@ -37,19 +36,26 @@ def load(proto: onnx.ModelProto, max_batch_size: int = 64) -> Model:
     return Model(proto.SerializeToString(), Execution(), batching=batching)
 
 
+SizesOf = Callable[..., list[int]]
+
+
 @pytest.fixture
-def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The size of axis 0 of every run on blank inputs, as it is made."""
-    seen: list[int] = []
+def sizes_of(monkeypatch: pytest.MonkeyPatch) -> SizesOf:
+    """Warm a model up, and tell the size of axis 0 of every run."""
     compute = Model.compute
 
-    def recorded(self: Model, feeds: dict[str, Array], *arguments: Any) -> Sequence[Array]:  # noqa: ANN401
-        if not any(np.any(feed) for feed in feeds.values()):  # others are tried while a model is loaded
-            seen.append(len(next(iter(feeds.values()))))
-        return compute(self, feeds, *arguments)
+    def sizes(loaded: Model, layers: Sequence[str] = ()) -> list[int]:
+        seen: list[int] = []
 
-    monkeypatch.setattr(Model, "compute", recorded)
-    return seen
+        def recorded(self: Model, feeds: dict[str, Array], *arguments: Any) -> Sequence[Array]:  # noqa: ANN401
+            seen.append(len(next(iter(feeds.values()))))
+            return compute(self, feeds, *arguments)
+
+        monkeypatch.setattr(Model, "compute", recorded)
+        warm_up(loaded, layers)
+        return seen
+
+    return sizes
 
 
 @pytest.mark.parametrize(
@@ -66,37 +72,35 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ],
 )
 def test_each_batch_size_is_run(
-    sizes: list[int], build: Callable[[], onnx.ModelProto], max_batch_size: int, expected: Sequence[int]
+    sizes_of: SizesOf, build: Callable[[], onnx.ModelProto], max_batch_size: int, expected: Sequence[int]
 ) -> None:
     with capture_logs() as logs:
-        warm_up(load(build(), max_batch_size))
-    assert sizes == expected
+        assert sizes_of(load(build(), max_batch_size)) == expected
     assert logs == []
 
 
-def test_batches_stop_at_a_bound_of_memory(sizes: list[int]) -> None:
+def test_batches_stop_at_a_bound_of_memory(sizes_of: SizesOf) -> None:
     """Each item takes 2 x 16 MiB, in and out."""
     shape: Sequence[int | str] = ["n", 16 * 2**20 // 4]
-    warm_up(load(model([node("Neg", "x", "y")], [value("x", shape)], [value("y", shape)])))
-    assert sizes == [1, 2, 4, 8]
+    negative = load(model([node("Neg", "x", "y")], [value("x", shape)], [value("y", shape)]))
+    assert sizes_of(negative) == [1, 2, 4, 8]
 
 
-def test_an_input_that_is_too_large_is_not_made_up(sizes: list[int]) -> None:
+def test_an_input_that_is_too_large_is_not_made_up(sizes_of: SizesOf) -> None:
     nodes = [node("ReduceMax", "x", "y", keepdims=0)]
-    warm_up(load(model(nodes, [value("x", [2**16, 2**16])], [value("y", [])])))
-    assert sizes == []
+    assert sizes_of(load(model(nodes, [value("x", [2**16, 2**16])], [value("y", [])]))) == []
 
 
-def test_no_larger_batch_is_tried_after_a_slow_run(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_larger_batch_is_tried_after_a_slow_run(
+    sizes_of: SizesOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.warm_up._SLOW_RUN_S", 0.0)
-    warm_up(load(lenet()))
-    assert sizes == [1]
+    assert sizes_of(load(lenet())) == [1]
 
 
-def test_layers_are_warmed_up_with_the_outputs(sizes: list[int]) -> None:
+def test_layers_are_warmed_up_with_the_outputs(sizes_of: SizesOf) -> None:
     loaded = load(lenet(), max_batch_size=2)
-    warm_up(loaded, ["relu1"])
-    assert sizes == [1, 2]
+    assert sizes_of(loaded, ["relu1"]) == [1, 2]
     assert loaded.tap_counts == TapCounts(hits=1, misses=1, live=1)
 
 
@@ -108,7 +112,12 @@ def test_a_run_that_fails_is_no_reason_to_refuse_a_model() -> None:
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("model not warmed up", "info")]
 
 
-def test_a_run_without_end_is_stopped_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.batching._TRIAL_S", 0.2)
-    with capture_logs(), pytest.raises(ModelLoadError, match=r"^the warm-up did not end within 0\.2 s"):
-        warm_up(load(endless()), timeout_s=0.2)
+def test_a_run_without_end_is_stopped_and_refused() -> None:
+    with capture_logs(), pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
+        warm_up(load(endless(batch=1)), timeout_s=0.2)
+
+
+def test_so_is_one_that_finds_out_whether_rows_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.model._TRIAL_TIMEOUT_S", 0.2)
+    with pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
+        load(endless())
