@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import Queue
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import grpc
@@ -186,14 +186,22 @@ def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> Non
 
 
 def test_health_watch_sees_the_drain(serving: Serving) -> None:
-    with serving(drain_s=0.05) as server:
-        channel = grpc.insecure_channel(server.address)
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
-        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    with pytest.raises(grpc.RpcError):  # the server ends the watch when it stops
-        next(watch)
-    channel.close()
+    seen: Queue[int | str] = Queue()
+
+    def watch(address: str) -> None:
+        with grpc.insecure_channel(address) as channel:
+            try:
+                for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()):
+                    seen.put(answer.status)
+            except grpc.RpcError:
+                seen.put("ended by the server")
+
+    with serving(drain_s=0.2, grace_s=0.2) as server:
+        watcher = Thread(target=watch, args=[server.address])
+        watcher.start()
+        assert seen.get(timeout=TIMEOUT_S) == health_pb2.HealthCheckResponse.SERVING
+    watcher.join()
+    assert [seen.get(), seen.get()] == [health_pb2.HealthCheckResponse.NOT_SERVING, "ended by the server"]
 
 
 def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
