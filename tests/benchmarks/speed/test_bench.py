@@ -50,7 +50,7 @@ def test_a_short_run_writes_table_json_and_chart(tmp_path: Path, capsys: pytest.
     options = [word for words in wanted for word in ("--only", words)]
 
     status = main(
-        ["--quick", "--rounds=2", "--seconds=0.1", f"--out={tmp_path}", f"--into={document}", *options]
+        ["--quick", "--rounds=2", "--seconds=1", f"--out={tmp_path}", f"--into={document}", *options]
     )
 
     results = json.loads((tmp_path / "results.json").read_text())
@@ -116,7 +116,7 @@ def test_calls_without_an_answer_are_counted(address: str, model: bytes, without
     with closing(Checker(address, MODEL_INFER, 1, ())) as checker:
         checker.check()
         request = checker.messages[0].replace(b"lenet", model)
-        loaded = load(address, MODEL_INFER, [request], SHAPE, 0.1)
+        loaded = load(address, MODEL_INFER, [request], SHAPE, 0.5)
 
     calls = len(loaded.milliseconds)
     assert calls > 0
@@ -127,7 +127,7 @@ def test_calls_without_an_answer_are_counted(address: str, model: bytes, without
 def test_http_is_not_mistaken_for_grpc(address: str) -> None:
     http = Protocol("HTTP", "/", CLASSIFY.exchange, content_type="text/plain")
 
-    loaded = load(address, http, [b"{}"], SHAPE, 0.1)
+    loaded = load(address, http, [b"{}"], SHAPE, 0.5)
 
     assert len(loaded.milliseconds) == 0
 
