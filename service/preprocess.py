@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -61,18 +60,6 @@ class Preprocessing(BaseModel):
         """
         try:
             return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise _load_error(error) from error
-
-    @classmethod
-    def from_mapping(cls, description: Mapping[str, object]) -> Self:
-        """Read a description that was parsed already, such as a table of a TOML file.
-
-        Raises:
-            ModelLoadError: naming every field that is wrong.
-        """
-        try:
-            return cls.model_validate(description)
         except ValidationError as error:
             raise _load_error(error) from error
 
