@@ -33,7 +33,7 @@ LAYERS = (
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
-    {"scheduler", "lane", "job"},
+    {"scheduler", "lane", "slices", "job"},
     {"api"},
     {"transport"},
     {"server", "reflection"},
@@ -151,7 +151,8 @@ def test_no_import_cycle() -> None:
             {
                 *("service.api.classify", "service.api.describe", "service.server", "service.reflection"),
                 *(f"service.api.oip.{name}" for name in ("answers", "contents", "infer", "interface")),
-                *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
+                *(f"service.api.oip.{name}" for name in ("known", "query", "metadata", "methods")),
+                *(f"service.api.oip.{name}" for name in ("parameters", "repository")),
             },
         ),
         ("onnxruntime", {"service.device", "service.model"}),

@@ -18,6 +18,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.api.status import status_of
+from service.api.tally import Tally
 from service.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -41,18 +42,19 @@ class Call(ABC):
         method: full name, such as `/featurelens.v1.Classifier/Classify`.
         deadline: on time.monotonic's clock, in seconds.
         started_ns: when it arrived, on time.perf_counter_ns's clock.
-        error: why it failed, once it has.
+        tally: what it asks of a model, once that is known.
     """
+
+    __slots__ = ("_ended", "_lock", "_on_end", "_request_id", "deadline", "method", "started_ns", "tally")
 
     def __init__(self, method: str, deadline: float, request_id: str | None = None) -> None:
         self.method = method
         self.deadline = deadline
         self._request_id = request_id
-        self._facts: dict[str, object] = {}
         self.started_ns = time.perf_counter_ns()
-        self.error: ServiceError | None = None
+        self.tally: Tally | None = None
         self._ended = False
-        self._on_end: list[Callable[[], None]] = []
+        self._on_end: Callable[[], None] | None = None
         self._lock = Lock()
 
     @property
@@ -78,13 +80,9 @@ class Call(ABC):
         """Bring the deadline forward, unless it is sooner already."""
         self.deadline = min(self.deadline, time.monotonic() + timeout_s)
 
-    def note(self, **facts: object) -> None:
-        """Add facts to the call's line in the access log."""
-        self._facts.update(facts)
-
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Have a callback called when the call ends, on the thread that ends it."""
-        self._on_end.append(callback)
+        """Have the callback called when the call ends, on the thread that ends it."""
+        self._on_end = callback
 
     def succeed(self, answer: bytes) -> None:
         """End the call with an encoded answer."""
@@ -124,24 +122,27 @@ class Call(ABC):
             if self._ended:
                 return False
             self._ended = True
-        self.error = error
+        duration_ns = time.perf_counter_ns() - self.started_ns
+        if self.tally is not None:
+            self.tally.count(duration_ns, ok=error is None)
         if _log.is_enabled_for(logging.INFO):
-            self._write_log_line(code, error)
-        for callback in self._on_end:
-            callback()
-        self._on_end.clear()  # they may hold the call: no cycle is left for the garbage collector
+            self._write_log_line(code, error, duration_ns)
+        if self._on_end is not None:
+            self._on_end()
+            self._on_end = None  # it may hold the call: no cycle is left for the garbage collector
         return True
 
-    def _write_log_line(self, code: str, error: ServiceError | None) -> None:
+    def _write_log_line(self, code: str, error: ServiceError | None, duration_ns: int) -> None:
+        facts = self.tally.facts() if self.tally is not None else {}
         if error is not None:
-            self._facts["error"] = str(error)
+            facts["error"] = str(error)
         _log.info(
             "call",
             method=self.method,
             code=code,
             request_id=self.request_id,
-            duration_ms=round((time.perf_counter_ns() - self.started_ns) / 1e6, 3),
-            **self._facts,
+            duration_ms=round(duration_ns / 1e6, 3),
+            **facts,
         )
 
     def _with_request_id(self, error: ServiceError) -> ServiceError:

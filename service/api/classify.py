@@ -21,7 +21,7 @@ from service.api.status import status_of
 from service.api.tally import Tally
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, ServiceError
-from service.job import Job, Result
+from service.job import Job, Result, run_key
 from service.model import Model
 from service.repository import Repository, ServedModel
 from service.scheduler import Scheduler
@@ -78,8 +78,7 @@ class ClassifyMethod:
 
     def _plan(self, request: pb.ClassifyRequest, call: Call, encode: Encode) -> _Plan:
         served = self._repository.get(request.model, request.version)
-        call.note(model=served.name, version=served.version)
-        tally = Tally(call, served.statistics)
+        tally = call.tally = Tally(served)
         self._limits.check_layers(len(request.layers))
         layers = _sendable(served.model, request.layers)
         self._limits.check_layers(len(layers))
@@ -111,10 +110,12 @@ class ClassifyMethod:
         model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
         self._limits.check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
-        plan.call.note(images=len(feed), layers=len(plan.layers))
+        plan.tally.layers = len(plan.layers)
         outputs = tuple(dict.fromkeys((plan.classifier.output, *plan.layers)))
         done = partial(self._finish, plan, feed, decode_ns)
-        self._scheduler.submit(Job(model, feeds, outputs, len(feed), done, plan.call.abandoned))
+        key = run_key(model, feeds, outputs, len(feed))
+        job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key)
+        self._scheduler.submit(job)
 
     def _finish(self, plan: _Plan, feed: np.ndarray, decode_ns: int, outcome: Result | ServiceError) -> None:
         """Encode what the run gave; runs on the scheduler's thread, so it ends the call itself."""
@@ -132,7 +133,7 @@ class ClassifyMethod:
                 infer_ns=outcome.compute_ns,
                 output_ns=time.perf_counter_ns() - started_ns,
             )
-            plan.call.note(run_batch_size=outcome.run_batch_size)
+            plan.tally.run_batch_size = outcome.run_batch_size
             plan.call.succeed(answer)
 
     def _check_response_size(self, plan: _Plan, feed: np.ndarray) -> None:
