@@ -114,7 +114,7 @@ class Lane:
             if batch[0].run_key is not None:
                 self._wait_for_companions(batch[0])
                 self._take_companions(batch)
-            if wait_s and self._can_run():
+            if self._can_run():
                 self._wake()
             return batch
 

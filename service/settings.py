@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     log_level: LogLevel = "info"
     """Least severe log lines that are written. One line a call is info."""
 
+    access_log_rate: NonNegativeInt = 100
+    """Most answered calls a second that get a log line of their own. Calls that fail always do."""
+
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse misspelt environment variables, which pydantic-settings ignores.

@@ -7,17 +7,12 @@ thread, with `succeed` or `fail`; what comes later is ignored, so a deadline and
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from threading import Lock
 
-import structlog
-from structlog.typing import FilteringBoundLogger
-
-from service.api.status import status_of
 from service.api.tally import Tally
 from service.errors import (
     CancelledError,
@@ -27,12 +22,14 @@ from service.errors import (
     ServiceError,
 )
 
-_log: FilteringBoundLogger = structlog.get_logger()
-
 _MAX_ID_CHARACTERS = 256
 # Ids of calls that come without one: unique in the world by the process's part, cheap by counting.
 _PROCESS = os.urandom(8).hex()
 _numbers = itertools.count(1)
+
+
+Observe = Callable[["Call", ServiceError | None, int], None]
+"""Is told of every call that ends: why it failed, if it did, and how many nanoseconds it took."""
 
 
 class Call(ABC):
@@ -45,10 +42,21 @@ class Call(ABC):
         tally: what it asks of a model, once that is known.
     """
 
-    __slots__ = ("_ended", "_lock", "_on_end", "_request_id", "deadline", "method", "started_ns", "tally")
+    __slots__ = (
+        "_ended",
+        "_lock",
+        "_observe",
+        "_on_end",
+        "_request_id",
+        "deadline",
+        "method",
+        "started_ns",
+        "tally",
+    )
 
-    def __init__(self, method: str, deadline: float, request_id: str | None = None) -> None:
+    def __init__(self, method: str, deadline: float, request_id: str | None, observe: Observe) -> None:
         self.method = method
+        self._observe = observe
         self.deadline = deadline
         self._request_id = request_id
         self.started_ns = time.perf_counter_ns()
@@ -86,12 +94,12 @@ class Call(ABC):
 
     def succeed(self, answer: bytes) -> None:
         """End the call with an encoded answer."""
-        if self._end("OK", None):
+        if self._end(None):
             self._send(answer)
 
     def fail(self, error: ServiceError) -> None:
         """End the call with an error."""
-        if self._end(status_of(error).name, error):
+        if self._end(error):
             self._send(self._with_request_id(error))
 
     def time_out(self) -> None:
@@ -117,7 +125,7 @@ class Call(ABC):
     def _send(self, outcome: bytes | ServiceError) -> None:
         """Let the answer or the error leave; called once, from any thread."""
 
-    def _end(self, code: str, error: ServiceError | None) -> bool:
+    def _end(self, error: ServiceError | None) -> bool:
         with self._lock:
             if self._ended:
                 return False
@@ -125,25 +133,11 @@ class Call(ABC):
         duration_ns = time.perf_counter_ns() - self.started_ns
         if self.tally is not None:
             self.tally.count(duration_ns, ok=error is None)
-        if _log.is_enabled_for(logging.INFO):
-            self._write_log_line(code, error, duration_ns)
+        self._observe(self, error, duration_ns)
         if self._on_end is not None:
             self._on_end()
             self._on_end = None  # it may hold the call: no cycle is left for the garbage collector
         return True
-
-    def _write_log_line(self, code: str, error: ServiceError | None, duration_ns: int) -> None:
-        facts = self.tally.facts() if self.tally is not None else {}
-        if error is not None:
-            facts["error"] = str(error)
-        _log.info(
-            "call",
-            method=self.method,
-            code=code,
-            request_id=self.request_id,
-            duration_ms=round(duration_ns / 1e6, 3),
-            **facts,
-        )
 
     def _with_request_id(self, error: ServiceError) -> ServiceError:
         """Give an internal error the id under which the log tells more."""

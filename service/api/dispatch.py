@@ -11,7 +11,7 @@ from threading import Lock
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.api.call import Call
+from service.api.call import Call, Observe
 from service.errors import InternalError, OverloadedError, ServiceError
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -33,6 +33,7 @@ class Dispatcher:
     """Every method of the server, by its full name.
 
     Attributes:
+        observe: to be told of every call that ends.
         trip: a block in which a transport's thread dispatches calls that came together; at its end it does
             their runs, if they are short.
     """
@@ -43,8 +44,10 @@ class Dispatcher:
         streams: Mapping[str, StreamMethod],
         max_concurrent_calls: int,
         trip: Callable[[], AbstractContextManager[None]],
+        observe: Observe,
     ) -> None:
         self.trip = trip
+        self.observe = observe
         self.unary = unary
         self.streams = streams
         self._max_concurrent_calls = max_concurrent_calls
