@@ -9,6 +9,7 @@ import numpy as np
 from protos.inference import messages as pb
 from service.api.oip import strings
 from service.api.oip.datatypes import BYTES, WIRE, datatype_of
+from service.api.wire import LONGEST_VARINT, prefix, text, varint
 from service.errors import InvalidRequestError
 from service.job import Result
 
@@ -17,8 +18,6 @@ _PARAMETERS = pb.ModelInferResponse.PARAMETERS_FIELD_NUMBER
 _RAW = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _RESPONSE = pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
 _INTEGER = pb.InferParameter.INT64_PARAM_FIELD_NUMBER
-_LONGEST_VARINT = 10
-
 _Kinds = list[tuple[np.dtype[np.generic], tuple[int, ...]]]
 
 
@@ -50,7 +49,7 @@ class Form:
         for array, head in zip(outputs, before, strict=True):
             parts += (head, *_raw(array))
         if request_id:
-            parts += _text(_ID, request_id.encode())
+            parts += text(_ID, request_id.encode())
         parts += _timings(result)
         return b"".join(parts)
 
@@ -70,7 +69,7 @@ class Form:
 
 def in_stream(answer: bytes) -> bytes:
     """Make a ModelStreamInferResponse of an encoded ModelInferResponse."""
-    return _prefix(_RESPONSE, len(answer)) + answer
+    return prefix(_RESPONSE, len(answer)) + answer
 
 
 def _datatype(name: str, dtype: np.dtype[np.generic]) -> str:
@@ -83,50 +82,31 @@ def _raw_prefix(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
     """Encode what comes before elements; the size of texts isn't known from their shape."""
     if datatype_of(dtype) == BYTES:
         return b""
-    return _prefix(_RAW, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+    return prefix(_RAW, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
 
 
 def _raw(array: np.ndarray) -> tuple[bytes | memoryview, ...]:
     """Return the elements as they go into the message; of texts with what comes before them."""
     if (datatype := datatype_of(array.dtype)) == BYTES:
-        return _text(_RAW, strings.encoded(array))
+        return text(_RAW, strings.encoded(array))
     return (np.ascontiguousarray(array, WIRE[datatype]).data,)
-
-
-def _text(field: int, text: bytes) -> tuple[bytes, bytes]:
-    return _prefix(field, len(text)), text
 
 
 def _before_number(name: bytes) -> list[bytes]:
     """Encode what comes before the value of an integer parameter, for each length that it may have."""
 
     def before(length: int) -> bytes:
-        value = _prefix(2, 1 + length) + _varint(_INTEGER << 3)  # a map's entry is a message of key and value
-        entry = b"".join((*_text(1, name), value))
-        return _prefix(_PARAMETERS, len(entry) + length) + entry
+        value = prefix(2, 1 + length) + varint(_INTEGER << 3)  # a map's entry is a message of key and value
+        entry = b"".join((*text(1, name), value))
+        return prefix(_PARAMETERS, len(entry) + length) + entry
 
-    return [before(length) for length in range(_LONGEST_VARINT + 1)]
+    return [before(length) for length in range(LONGEST_VARINT + 1)]
 
 
 def _timings(result: Result) -> tuple[bytes, ...]:
     """Encode the parameters that tell where the time went."""
-    queue, compute = _varint(result.queue_ns), _varint(result.compute_ns)
+    queue, compute = varint(result.queue_ns), varint(result.compute_ns)
     return _BEFORE_QUEUE[len(queue)], queue, _BEFORE_COMPUTE[len(compute)], compute
-
-
-def _prefix(field: int, size: int) -> bytes:
-    """Encode what stands before the bytes of a field: its number, that it has a length, and the length."""
-    return _varint(field << 3 | 2) + _varint(size)
-
-
-def _varint(number: int) -> bytes:
-    """Encode a number in groups of 7 bits, the lowest first, each but the last with the high bit set."""
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
 
 
 _BEFORE_QUEUE = _before_number(b"queue_ns")

@@ -16,6 +16,7 @@ import numpy as np
 from protos.inference import messages as pb
 from service.api.oip.datatypes import WIRE
 from service.api.oip.query import Feeds, Query
+from service.api.wire import read_varint
 from service.repository import Repository, ServedModel
 
 _MOST = 512
@@ -133,27 +134,16 @@ def _raw_spans(data: bytes) -> Iterator[tuple[int, int]]:
     """
     at = 0
     while at < len(data):
-        tag, at = _varint(data, at)
+        tag, at = read_varint(data, at)
         kind = tag & 7
         if kind == 2:
-            size, at = _varint(data, at)
+            size, at = read_varint(data, at)
             if tag >> 3 == _RAW:
                 yield at, at + size
             at += size
         elif kind == 0:
-            _, at = _varint(data, at)
+            _, at = read_varint(data, at)
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
         else:  # groups, which nobody sends: as if there were no tensor
             return
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Decode the number at an offset, and return it with the offset of what follows."""
-    number = shift = 0
-    while True:
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return number, at
