@@ -24,7 +24,7 @@ class Scheduler:
         """Queue a job.
 
         Raises:
-            OverloadedError: the model's queue is full.
+            QueueFullError: the model's queue is full.
             DrainingError: the scheduler was closed.
         """
         lane = self._lanes.get(id(job.model)) or self._new_lane(job.model)
@@ -42,6 +42,10 @@ class Scheduler:
         runs go to their lanes all the same.
         """
         return _Trip(self._thread)
+
+    def lane(self, model: Model) -> Lane | None:
+        """Return a model's lane, if it has had a job."""
+        return self._lanes.get(id(model))
 
     def close(self) -> None:
         """Refuse new jobs, finish those that are queued, end the threads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.access_log import AccessLog
+from service.api.call_counts import CallCounts
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -32,6 +33,8 @@ from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
 from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
+from service.measurements import answer_for
+from service.metrics_port import metrics_served
 from service.peers import Alone, Peers
 from service.reflection import add_reflection
 from service.repository import Repository
@@ -55,6 +58,8 @@ class RunningServer:
     """Where, with the port that was really bound."""
     models: tuple[str, ...]
     """Names of the models that are ready."""
+    metrics_address: str
+    """Where the metrics are; "" if they aren't served here."""
 
 
 @asynccontextmanager
@@ -72,7 +77,7 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     cpus = max(1, available_cpus() // peers.count)
     repository = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
     scheduler = Scheduler(settings.instances)
-    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers:
+    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers, ExitStack() as stack:
         draining = Event()
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers)
         shared = peers.count > 1
@@ -80,11 +85,13 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         health_servicer = _add_health(transport.server)
         if settings.reflection:
             add_reflection(transport.server)
+        metrics = nullcontext("") if shared else metrics_served(settings, peers)
+        metrics_address = stack.enter_context(metrics)
         async with _listening(settings, dispatcher, transport, shared) as address:
             for name in _HEALTH_NAMES:
                 await health_servicer.set(name, _SERVING)
             try:
-                yield RunningServer(address, repository.ready_names())
+                yield RunningServer(address, repository.ready_names(), metrics_address)
             finally:
                 draining.set()
                 await health_servicer.enter_graceful_shutdown()
@@ -191,21 +198,24 @@ def _dispatcher(
     inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set(), peers)
     classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
-    return Dispatcher(
-        unary={
-            f"/{CLASSIFIER}/Classify": classify.unary,
-            f"/{CLASSIFIER}/ListModels": describe.list_models,
-            f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
-            **inference.unary,
-        },
-        streams={
-            f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error),
-            **inference.streams,
-        },
-        max_concurrent_calls=settings.max_concurrent_calls,
-        trip=scheduler.trip,
-        observe=AccessLog(settings.access_log_rate).write,
+    unary = {
+        f"/{CLASSIFIER}/Classify": classify.unary,
+        f"/{CLASSIFIER}/ListModels": describe.list_models,
+        f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
+        **inference.unary,
+    }
+    streams = {
+        f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error),
+        **inference.streams,
+    }
+    log = AccessLog(settings.access_log_rate).write
+    calls = CallCounts(unary, streams, log)
+    observe = calls.ended if settings.metrics_address else log
+    dispatcher = Dispatcher(
+        unary, streams, settings.max_concurrent_calls, scheduler.trip, observe, calls.stream
     )
+    answer_for(peers, calls, dispatcher, repository, scheduler)
+    return dispatcher
 
 
 def _request_limits(settings: Settings) -> RequestLimits:

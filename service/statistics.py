@@ -8,9 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from operator import add
 from threading import Lock
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from service.histogram import Histogram
+from service.metrics import BOUNDS_NS
 
 _MOST_RECENT = 256
+
+Fault = Literal["rejected", "canceled", "broken"]
 
 
 class Inference(NamedTuple):
@@ -34,6 +39,11 @@ class Totals:
 
     successes: int = 0
     failures: int = 0
+    rejected: int = 0
+    """Of the failures those for lack of time or room, or because the server was draining."""
+    canceled: int = 0
+    broken: int = 0
+    """Of the failures those of runs."""
     samples: int = 0
     executions: int = 0
     last_ms: int = 0
@@ -60,6 +70,7 @@ class Statistics:
     """The totals of one version of a model."""
 
     def __init__(self) -> None:
+        self._queue_ns = Histogram(BOUNDS_NS)
         self._lock = Lock()
         self._totals = Totals()
         self._recent: deque[tuple[Inference, int, int]] = deque()  # not in the totals yet
@@ -72,10 +83,12 @@ class Statistics:
             with self._lock:
                 self._add_recent()
 
-    def failed(self, duration_ns: int) -> None:
-        """Count a request that failed."""
+    def failed(self, duration_ns: int, fault: Fault | None = None) -> None:
+        """Count a request that failed, and why if the totals tell such failures apart."""
         with self._lock:
             self._totals.failures += 1
+            if fault is not None:
+                setattr(self._totals, fault, getattr(self._totals, fault) + 1)
             self._totals.failure_ns += duration_ns
 
     def inherit(self, totals: Totals) -> None:
@@ -89,12 +102,20 @@ class Statistics:
             self._add_recent()
             return replace(self._totals)
 
+    def queue_times(self) -> tuple[list[int], int]:
+        """Return how many answered requests waited how long, by BOUNDS_NS, and the sum in nanoseconds."""
+        with self._lock:
+            self._add_recent()
+            return self._queue_ns.counts()
+
     def _add_recent(self) -> None:
         recent = [self._recent.popleft() for _ in range(len(self._recent))]
         if not recent:
             return
         inferences, durations, ends = zip(*recent, strict=True)
-        samples, executions, input_ns, queue_ns, infer_ns, output_ns = map(sum, zip(*inferences, strict=True))
+        columns = list(zip(*inferences, strict=True))
+        self._queue_ns.extend(columns[3])
+        samples, executions, input_ns, queue_ns, infer_ns, output_ns = map(sum, columns)
         totals = self._totals
         totals.successes += len(recent)
         totals.samples += samples

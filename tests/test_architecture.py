@@ -28,7 +28,7 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "device", "tensors", "statistics", "channel", "peers"},
+    {"cpus", "device", "tensors", "histogram", "metrics", "statistics", "channel", "peers"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
@@ -36,6 +36,7 @@ LAYERS = (
     {"scheduler", "lane", "slices", "job"},
     {"api"},
     {"transport"},
+    {"measurements", "exposition", "metrics_port"},
     {"server", "reflection"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck"},
@@ -157,6 +158,7 @@ def test_no_import_cycle() -> None:
                 *(f"service.api.oip.{name}" for name in ("parameters", "repository")),
             },
         ),
+        ("prometheus_client", {"service.measurements", "service.exposition", "service.metrics_port"}),
         ("onnxruntime", {"service.device", "service.model"}),
         ("asyncio", {"service.transport.grpcio", "service.server", "service.worker", "service.__main__"}),
     ],

@@ -144,21 +144,22 @@ class GrpcioTransport:
                 finally:
                     arrived.put_nowait(None)
 
-            reader = asyncio.create_task(read())
-            try:
-                reading = True
-                while reading or in_flight:
-                    if (call := await arrived.get()) is None:
-                        reading = False
-                        continue
-                    in_flight.remove(call)
-                    yield _in_band(call, method)
-                    slots.release()
-                await reader
-            finally:
-                reader.cancel()
-                for call in in_flight:
-                    call.cancel()
+            with self._dispatcher.stream(name):
+                reader = asyncio.create_task(read())
+                try:
+                    reading = True
+                    while reading or in_flight:
+                        if (call := await arrived.get()) is None:
+                            reading = False
+                            continue
+                        in_flight.remove(call)
+                        yield _in_band(call, method)
+                        slots.release()
+                    await reader
+                finally:
+                    reader.cancel()
+                    for call in in_flight:
+                        call.cancel()
 
         return answer
 

@@ -48,7 +48,7 @@ class MetadataMethods:
 
     def server_metadata(self, _request: bytes, call: Call) -> None:
         """Answer with an encoded ServerMetadataResponse."""
-        response = pb.ServerMetadataResponse(name=_NAME, version=_version(), extensions=_EXTENSIONS)
+        response = pb.ServerMetadataResponse(name=_NAME, version=version(), extensions=_EXTENSIONS)
         call.succeed(response.SerializeToString())
 
     def model_ready(self, data: bytes, call: Call) -> None:
@@ -83,7 +83,8 @@ class MetadataMethods:
         call.succeed(pb.ModelConfigResponse(config=config).SerializeToString())
 
 
-def _version() -> str:
+def version() -> str:
+    """Tell which featurelens this is."""
     try:
         return importlib.metadata.version(_NAME)
     except importlib.metadata.PackageNotFoundError:  # run from a checkout that isn't installed
