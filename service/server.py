@@ -14,8 +14,6 @@ from threading import Event
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
@@ -29,6 +27,7 @@ from service.batching_limits import BatchingLimits
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
+from service.health import add_health
 from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
 from service.reflection import add_reflection
@@ -42,7 +41,6 @@ _log: FilteringBoundLogger = structlog.get_logger()
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 _HEALTH_NAMES = ("", CLASSIFIER, INFERENCE)
-_SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +66,20 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         draining = Event()
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
         server = build_server(dispatcher, _transport_limits(settings))
-        health_servicer = _add_health(server)
+        health = add_health(server, _HEALTH_NAMES)
         if settings.reflection:
             add_reflection(server)
         async with _listening(settings, dispatcher, server) as address:
             for name in _HEALTH_NAMES:
-                await health_servicer.set(name, _SERVING)
+                health.set_serving(name)
             try:
                 yield RunningServer(address, repository.ready_names())
             finally:
                 draining.set()
-                await health_servicer.enter_graceful_shutdown()
+                health.drain()
                 _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
                 await asyncio.sleep(settings.drain_s)
+                health.close()
         await asyncio.to_thread(scheduler.close)
 
 
@@ -209,10 +208,3 @@ def _transport_limits(settings: Settings) -> TransportLimits:
         max_deadline_s=settings.max_deadline_s,
         max_stream_in_flight=settings.max_stream_in_flight,
     )
-
-
-def _add_health(server: grpc.aio.Server) -> health.HealthServicer:
-    """Add grpc.health.v1, NOT_SERVING until told otherwise (the servicer's own default for "" is SERVING)."""
-    servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    return servicer
