@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from queue import Queue
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -19,38 +18,12 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from service.model import Model
+from tests.service.conftest import HeldRuns
 from tests.service.test_classify import digits
 from tests.serving import Serving
 
 REQUEST = pb.ClassifyRequest(tensor=pack(digits(1)))
 TIMEOUT_S = 20
-
-
-class HeldRuns:
-    """Lets the test decide when a run of any model goes on."""
-
-    def __init__(self) -> None:
-        self.started = Event()
-        self.may_run = Event()
-        self.count = 0
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldRuns]:
-    """Hold the runs of a server that the test starts next; its warm-up passes."""
-    runs = HeldRuns()
-    run = Model.run
-
-    def hold(self: Model, feeds: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str]) -> object:
-        if len(next(iter(feeds.values()))) and feeds["image"].any():  # the warm-up's input is blank
-            runs.count += 1
-            runs.started.set()
-            assert runs.may_run.wait(TIMEOUT_S)
-        return run(self, feeds, outputs)
-
-    monkeypatch.setattr(Model, "run", hold)
-    yield runs
-    runs.may_run.set()
 
 
 def error_of(call: Callable[[], object]) -> tuple[str, str]:
