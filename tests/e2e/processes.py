@@ -26,6 +26,12 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(TIMEOUT_S)
 
+    @property
+    def resident_bytes(self) -> int:
+        """What the process holds in memory."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "service", "--grpc-address", "127.0.0.1:0", "--device", "cpu", *arguments]
