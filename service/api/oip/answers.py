@@ -9,7 +9,7 @@ import numpy as np
 
 from protos.inference import messages as pb
 from service.api.oip import strings
-from service.api.oip.datatypes import BYTES, WIRE, datatype_of
+from service.api.oip.datatypes import ANSWER_WIRE, BYTES, datatype_of
 from service.errors import InvalidRequestError
 from service.job import Result
 from service.repository import ServedModel
@@ -41,7 +41,7 @@ def encode(
             texts = strings.encoded(array)
             parts += (_prefix(_RAW, len(texts)), texts)
         else:
-            parts += (_prefix(_RAW, array.nbytes), np.ascontiguousarray(array, WIRE[datatype]).data)
+            parts += (_prefix(_RAW, array.nbytes), np.ascontiguousarray(array, ANSWER_WIRE[datatype]).data)
     return b"".join(parts)
 
 

@@ -16,6 +16,7 @@ from service.api.dispatch import failing
 from service.api.limits import RequestLimits
 from service.api.oip import answers, contents, parameters
 from service.api.oip.classification import classify
+from service.api.oip.datatypes import narrowed
 from service.api.oip.interface import Interface, Interfaces, Wanted, takes_images
 from service.api.oip.requests import parse
 from service.api.pictures import prepare_all
@@ -179,7 +180,7 @@ def _check_input(tensor: pb.ModelInferRequest.InferInputTensor, interface: Inter
     if (expected := interface.datatypes.get(tensor.name)) is None:
         known = ", ".join(f'"{name}"' for name in interface.datatypes)
         raise InvalidRequestError(f'no input "{tensor.name[:100]}"; expected {known}')
-    if tensor.datatype != expected and (tensor.datatype, expected) != ("BF16", "FP32"):
+    if tensor.datatype != expected and {tensor.datatype, expected} != {"BF16", "FP32"}:
         raise InvalidRequestError(
             f'the input "{tensor.name}" has datatype "{tensor.datatype[:100]}"; expected "{expected}"'
         )
@@ -196,7 +197,7 @@ def _check_image_shape(tensor: pb.ModelInferRequest.InferInputTensor) -> None:
 def _value(plan: _Plan, wanted: Wanted, result: Result) -> np.ndarray:
     array = result.outputs[wanted.name]
     if not wanted.top_k:
-        return array
+        return narrowed(array) if wanted.bfloat16 else array
     classifier = plan.served.classifier_or_none
     labels = classifier.labels if classifier and classifier.output == wanted.name else ()
     batch = plan.served.model.batches((wanted.name,))
