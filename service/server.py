@@ -145,6 +145,7 @@ def load_repository(settings: Settings) -> Repository:
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
         ),
         max_model_bytes=settings.max_model_bytes,
+        refuse_non_finite=settings.refuse_non_finite,
         share_threads=not settings.threads,
     )
     return load_models(settings.model_repository or _shipped_models(), options)
@@ -195,7 +196,6 @@ def _request_limits(settings: Settings) -> RequestLimits:
         max_images=settings.max_images_per_request,
         max_layers=settings.max_layers_per_request,
         max_response_bytes=settings.max_response_bytes,
-        refuse_non_finite=settings.refuse_non_finite,
         images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
     )
 

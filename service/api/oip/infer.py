@@ -105,7 +105,7 @@ class InferMethod:
 
     def _submit(self, plan: _Plan, feeds: Feeds, input_ns: int) -> None:
         model, call = plan.served.model, plan.call
-        model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
+        model.check_inputs(feeds, finite=plan.served.finite)
         names = tuple([wanted.name for wanted in plan.outputs])
         batch_size = _batch_size(model, names, feeds)
         if batch_size:
