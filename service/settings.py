@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     """Longest side of an encoded image, in pixels, checked before it is decoded."""
 
     refuse_non_finite: bool = True
-    """Refuse input tensors that hold NaN or infinity."""
+    """Refuse NaN and infinities in the tensors for classifiers. A model's config.toml may say otherwise."""
 
     tap_sessions: PositiveInt = 4
     """Sessions kept per model for sets of layers that were asked for. Each holds the weights once more."""

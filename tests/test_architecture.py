@@ -36,7 +36,7 @@ LAYERS = (
     {"scheduler", "lane", "slices", "job"},
     {"api"},
     {"transport"},
-    {"server", "reflection"},
+    {"server", "reflection", "health"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck"},
 )
@@ -143,8 +143,8 @@ def test_no_import_cycle() -> None:
         (
             "grpc",
             {
-                *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
-                "service.healthcheck",
+                *("service.api.status", "service.transport.grpcio", "service.reflection"),
+                *("service.health", "service.healthcheck"),
             },
         ),
         (
@@ -158,7 +158,16 @@ def test_no_import_cycle() -> None:
             },
         ),
         ("onnxruntime", {"service.device", "service.model"}),
-        ("asyncio", {"service.transport.grpcio", "service.server", "service.worker", "service.__main__"}),
+        (
+            "asyncio",
+            {
+                "service.transport.grpcio",
+                "service.server",
+                "service.health",
+                "service.worker",
+                "service.__main__",
+            },
+        ),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:

@@ -113,7 +113,7 @@ class ClassifyMethod:
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
         feeds = {plan.classifier.input.name: feed}
-        model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
+        model.check_inputs(feeds, finite=plan.served.finite)
         self._limits.check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
         plan.tally.layers = len(plan.layers)
