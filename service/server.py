@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,10 +27,11 @@ from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
 from service.batching_limits import BatchingLimits
 from service.cpus import available_cpus
-from service.device import CudaOptions, Execution, resolve
+from service.device import Execution, resolve
 from service.errors import StartupError
 from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
+from service.providers import Cuda, Tensorrt
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
@@ -160,12 +161,14 @@ def _shipped_models() -> Path:
 
 def _execution(settings: Settings) -> Execution:
     limit = settings.cuda_memory_limit_mib
-    cuda = CudaOptions(
+    cuda = Cuda(
         gpu_mem_limit=limit * MiB if limit else None,
         arena_extend_strategy=settings.cuda_arena_strategy,
         cudnn_conv_algo_search=settings.cuda_cudnn_search,
     )
-    return resolve(settings.device, cuda, settings.threads or None)
+    tensorrt = Tensorrt(fp16=settings.tensorrt_fp16, engine_cache=settings.tensorrt_cache)
+    execution = resolve(settings.device, cuda, tensorrt, settings.threads or None)
+    return replace(execution, cpu_arena=settings.cpu_arena)
 
 
 def _dispatcher(

@@ -52,8 +52,8 @@ class Settings(BaseSettings):
     transport: Literal["auto", "native", "grpcio"] = "auto"
     """What carries the calls. native is several times faster; auto takes it where it is installed."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """Where models run. cuda and tensorrt fail if it isn't there; auto takes cuda, or the CPU and says so."""
 
     threads: NonNegativeInt = 0
     """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give."""
@@ -66,6 +66,15 @@ class Settings(BaseSettings):
 
     cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
     """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
+
+    tensorrt_fp16: bool = False
+    """Let TensorRT compute in half precision where that is faster. Answers change in the third digit."""
+
+    tensorrt_cache: Path | None = None
+    """Folder for the engines that TensorRT builds, in minutes. Without one it builds anew at every start."""
+
+    cpu_arena: bool = True
+    """Let sessions keep the CPU memory of their runs for the next ones. Off: less memory, slower runs."""
 
     max_batch_size: PositiveInt = 32
     """Most images of one run. Requests with more are run in slices, which take turns with other requests."""

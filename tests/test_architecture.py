@@ -28,7 +28,7 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "device", "tensors", "statistics"},
+    {"cpus", "providers", "device", "binding", "tensors", "statistics"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
@@ -154,7 +154,7 @@ def test_no_import_cycle() -> None:
                 *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.device", "service.model"}),
+        ("onnxruntime", {"service.binding", "service.device", "service.model"}),
         ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
     ],
 )
