@@ -57,12 +57,14 @@ class Model:
         fallback_reason: Why that is the CPU although a better one was looked for; else empty.
         trial_timeout_s: Most that its first runs may take, before it serves.
         batching: How much its requests may queue and share runs.
+        cacheable: Whether a response cache may hold its outputs.
 
     Args:
         data: The file's bytes.
         execution: Where and how it runs.
         tap_capacity: How many tap sessions are held at most.
         batching: See above.
+        cache: Whether its answers may be given again, if it is deterministic.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -75,9 +77,12 @@ class Model:
         execution: Execution,
         tap_capacity: int = 4,
         batching: BatchingLimits = DEFAULT_LIMITS,
+        *,
+        cache: bool = True,
     ) -> None:
         self.batching = batching
         self.graph = graph = Graph.parse(data)
+        self.cacheable = cache and graph.deterministic
         self.digest = hashlib.sha256(data).hexdigest()
         base = create_session(graph.with_outputs(()), execution)
         self._base = runner_of(base)

@@ -26,6 +26,7 @@ from service.api.limits import RequestLimits
 from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
 from service.batching_limits import BatchingLimits
+from service.cache import ResponseCache
 from service.cpus import available_cpus
 from service.device import Execution, resolve
 from service.errors import StartupError
@@ -64,7 +65,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         StartupError: the settings can't be put into practice; says which and why.
     """
     repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
-    scheduler = Scheduler(settings.instances)
+    scheduler = Scheduler(settings.instances, _response_cache(settings))
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
         draining = Event()
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
@@ -169,6 +170,10 @@ def _execution(settings: Settings) -> Execution:
     tensorrt = Tensorrt(fp16=settings.tensorrt_fp16, engine_cache=settings.tensorrt_cache)
     execution = resolve(settings.device, cuda, tensorrt, settings.threads or None)
     return replace(execution, cpu_arena=settings.cpu_arena)
+
+
+def _response_cache(settings: Settings) -> ResponseCache | None:
+    return ResponseCache(settings.response_cache_mib * MiB) if settings.response_cache_mib else None
 
 
 def _dispatcher(

@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model. One more is refused with RESOURCE_EXHAUSTED."""
 
+    response_cache_mib: NonNegativeInt = 0
+    """Memory for answers that are given again to equal requests, in MiB. 0: every request runs."""
+
     max_concurrent_calls: PositiveInt = 1024
     """Most requests in the server at once, decoding included. One more is refused."""
 

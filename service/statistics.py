@@ -21,6 +21,10 @@ class Inference(NamedTuple):
     infer_ns: int
     output_ns: int
     """Making the answer of the arrays."""
+    cached: bool = False
+    """Whether the response cache had the answer, so that nothing was run."""
+    cache_ns: int = 0
+    """Using the response cache; 0 without it."""
 
 
 @dataclass(slots=True)
@@ -39,6 +43,11 @@ class Totals:
     queue_ns: int = 0
     infer_ns: int = 0
     output_ns: int = 0
+    cache_hits: int = 0
+    """Answered requests that were not run; neither they nor their time count in samples and the others."""
+    cache_hit_ns: int = 0
+    cache_misses: int = 0
+    cache_miss_ns: int = 0
 
 
 class Statistics:
@@ -53,10 +62,16 @@ class Statistics:
         totals = self._totals
         with self._lock:
             totals.successes += 1
-            totals.samples += inference.samples
-            totals.executions += inference.executions
             totals.last_ms = time.time_ns() // 1_000_000
             totals.success_ns += duration_ns
+            if inference.cached:
+                totals.cache_hits += 1
+                totals.cache_hit_ns += inference.cache_ns
+                return
+            totals.cache_misses += inference.cache_ns > 0
+            totals.cache_miss_ns += inference.cache_ns
+            totals.samples += inference.samples
+            totals.executions += inference.executions
             totals.input_ns += inference.input_ns
             totals.queue_ns += inference.queue_ns
             totals.infer_ns += inference.infer_ns

@@ -29,11 +29,11 @@ FORBIDDEN = {
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits"},
     {"cpus", "providers", "device", "binding", "tensors", "statistics"},
-    {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
+    {"onnx_file", "determinism", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
-    {"scheduler", "lane", "job"},
+    {"scheduler", "lane", "job", "cache"},
     {"api"},
     {"transport"},
     {"server", "reflection"},

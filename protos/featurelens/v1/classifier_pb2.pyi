@@ -329,7 +329,9 @@ class Timings(_message.Message):
     compute_ns: _builtins.int
     """The run, which other requests may have shared, in nanoseconds."""
     run_batch_size: _builtins.int
-    """How many images that run held, over all the requests that shared it."""
+    """How many images that run held, over all the requests that shared it; 0 if nothing was run because the response
+    cache had the answer.
+    """
     def __init__(
         self,
         *,
