@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,13 +24,15 @@ from service.api.limits import RequestLimits
 from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
 from service.batching_limits import BatchingLimits
+from service.cache import ResponseCache
 from service.cpus import available_cpus
-from service.device import CudaOptions, Execution, resolve
+from service.device import Execution, resolve
 from service.errors import StartupError
 from service.health import add_health
 from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
 from service.peers import Alone, Peers
+from service.providers import Cuda, Tensorrt
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
@@ -68,7 +70,7 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     peers = peers or Alone()
     cpus = max(1, available_cpus() // peers.count)
     repository = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
-    scheduler = Scheduler(settings.instances)
+    scheduler = Scheduler(settings.instances, _response_cache(settings))
     with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers:
         draining = Event()
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers)
@@ -170,12 +172,18 @@ def _shipped_models() -> Path:
 
 def _execution(settings: Settings, cpus: int | None) -> Execution:
     limit = settings.cuda_memory_limit_mib
-    cuda = CudaOptions(
+    cuda = Cuda(
         gpu_mem_limit=limit * MiB if limit else None,
         arena_extend_strategy=settings.cuda_arena_strategy,
         cudnn_conv_algo_search=settings.cuda_cudnn_search,
     )
-    return resolve(settings.device, cuda, settings.threads or cpus)
+    tensorrt = Tensorrt(fp16=settings.tensorrt_fp16, engine_cache=settings.tensorrt_cache)
+    execution = resolve(settings.device, cuda, tensorrt, settings.threads or cpus)
+    return replace(execution, cpu_arena=settings.cpu_arena)
+
+
+def _response_cache(settings: Settings) -> ResponseCache | None:
+    return ResponseCache(settings.response_cache_mib * MiB) if settings.response_cache_mib else None
 
 
 def _dispatcher(

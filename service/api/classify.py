@@ -139,6 +139,8 @@ class ClassifyMethod:
                 queue_ns=outcome.queue_ns,
                 infer_ns=outcome.compute_ns,
                 output_ns=time.perf_counter_ns() - started_ns,
+                cached=outcome.cached,
+                cache_ns=outcome.cache_ns,
             )
             plan.tally.run_batch_size = outcome.run_batch_size
             plan.call.succeed(answer)

@@ -81,6 +81,8 @@ class _Question:
                 outcome.queue_ns,
                 outcome.compute_ns,
                 output_ns,
+                outcome.cached,
+                outcome.cache_ns,
             )
             self.call.succeed(answer)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's
