@@ -79,6 +79,7 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         health_servicer = _add_health(transport.server)
         if settings.reflection:
             add_reflection(transport.server)
+        await asyncio.to_thread(peers.join)
         async with _listening(settings, dispatcher, transport, shared) as address:
             for name in _HEALTH_NAMES:
                 await health_servicer.set(name, _SERVING)

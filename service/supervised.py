@@ -11,6 +11,7 @@ from service.peers import Census, Peers
 
 # What a worker asks its supervisor, or tells it.
 INHERITED = "inherited"
+JOINED = "joined"
 SERVING = "serving"
 FAILED = "failed"
 ASK_ALL = "ask all"
@@ -38,6 +39,10 @@ class Supervised(Peers):
         self._supervisor = Channel(end, self._answer, self._answerers)
         Thread(target=self._listen, name="supervisor", daemon=True).start()
         self.inherited = self._ask(INHERITED, None, {})
+
+    def join(self) -> None:
+        """Tell that questions are answered."""
+        self._ask(JOINED, None, None)
 
     def serving(self, models: tuple[str, ...]) -> None:
         """Tell that calls are answered."""
