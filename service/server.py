@@ -12,13 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
-import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
+from service.api.access_log import AccessLog
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -29,6 +27,7 @@ from service.batching_limits import BatchingLimits
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
+from service.health import add_health
 from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
 from service.peers import Alone, Peers
@@ -43,7 +42,6 @@ _log: FilteringBoundLogger = structlog.get_logger()
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 _HEALTH_NAMES = ("", CLASSIFIER, INFERENCE)
-_SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +74,21 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers)
         shared = peers.count > 1
         transport = GrpcioTransport(dispatcher, _transport_limits(settings), reuse_port=shared)
-        health_servicer = _add_health(transport.server)
+        health = add_health(transport.server, _HEALTH_NAMES)
         if settings.reflection:
             add_reflection(transport.server)
         await asyncio.to_thread(peers.join)
         async with _listening(settings, dispatcher, transport, shared) as address:
             for name in _HEALTH_NAMES:
-                await health_servicer.set(name, _SERVING)
+                health.set_serving(name)
             try:
                 yield RunningServer(address, repository.ready_names())
             finally:
                 draining.set()
-                await health_servicer.enter_graceful_shutdown()
+                health.drain()
                 _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
                 await asyncio.sleep(settings.drain_s)
+                health.close()
         await asyncio.to_thread(scheduler.close)
 
 
@@ -157,6 +156,7 @@ def load_repository(settings: Settings, cpus: int | None = None) -> Repository:
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
         ),
         max_model_bytes=settings.max_model_bytes,
+        refuse_non_finite=settings.refuse_non_finite,
         share_threads=not settings.threads,
     )
     return load_models(settings.model_repository or _shipped_models(), options)
@@ -204,6 +204,7 @@ def _dispatcher(
         },
         max_concurrent_calls=settings.max_concurrent_calls,
         trip=scheduler.trip,
+        observe=AccessLog(settings.access_log_rate).write,
     )
 
 
@@ -212,7 +213,6 @@ def _request_limits(settings: Settings) -> RequestLimits:
         max_images=settings.max_images_per_request,
         max_layers=settings.max_layers_per_request,
         max_response_bytes=settings.max_response_bytes,
-        refuse_non_finite=settings.refuse_non_finite,
         images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
     )
 
@@ -225,10 +225,3 @@ def _transport_limits(settings: Settings) -> TransportLimits:
         max_deadline_s=settings.max_deadline_s,
         max_stream_in_flight=settings.max_stream_in_flight,
     )
-
-
-def _add_health(server: grpc.aio.Server) -> health.HealthServicer:
-    """Add grpc.health.v1, NOT_SERVING until told otherwise (the servicer's own default for "" is SERVING)."""
-    servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    return servicer

@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     """Longest side of an encoded image, in pixels, checked before it is decoded."""
 
     refuse_non_finite: bool = True
-    """Refuse input tensors that hold NaN or infinity."""
+    """Refuse NaN and infinities in the tensors for classifiers. A model's config.toml may say otherwise."""
 
     tap_sessions: PositiveInt = 4
     """Sessions kept per model for sets of layers that were asked for. Each holds the weights once more."""
@@ -132,6 +132,9 @@ class Settings(BaseSettings):
 
     log_level: LogLevel = "info"
     """Least severe log lines that are written. One line a call is info."""
+
+    access_log_rate: NonNegativeInt = 100
+    """Most answered calls a second that get a log line of their own. Calls that fail always do."""
 
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:

@@ -33,10 +33,10 @@ LAYERS = (
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
-    {"scheduler", "lane", "job"},
+    {"scheduler", "lane", "slices", "job"},
     {"api"},
     {"transport"},
-    {"server", "reflection"},
+    {"server", "reflection", "health"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck"},
 )
@@ -143,20 +143,31 @@ def test_no_import_cycle() -> None:
         (
             "grpc",
             {
-                *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
-                "service.healthcheck",
+                *("service.api.status", "service.transport.grpcio", "service.reflection"),
+                *("service.health", "service.healthcheck"),
             },
         ),
         (
             "protos",
             {
-                *("service.api.classify", "service.api.describe", "service.server", "service.reflection"),
+                *("service.api.classify", "service.api.scores", "service.api.describe"),
+                *("service.server", "service.reflection"),
                 *(f"service.api.oip.{name}" for name in ("answers", "contents", "infer", "interface")),
-                *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
+                *(f"service.api.oip.{name}" for name in ("known", "query", "metadata", "methods")),
+                *(f"service.api.oip.{name}" for name in ("parameters", "repository")),
             },
         ),
         ("onnxruntime", {"service.device", "service.model"}),
-        ("asyncio", {"service.transport.grpcio", "service.server", "service.worker", "service.__main__"}),
+        (
+            "asyncio",
+            {
+                "service.transport.grpcio",
+                "service.server",
+                "service.health",
+                "service.worker",
+                "service.__main__",
+            },
+        ),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:

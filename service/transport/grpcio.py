@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import grpc
 
-from service.api.call import Call
+from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher, Handler, StreamMethod
 from service.api.status import status_of
 from service.errors import DrainingError, ServiceError, StartupError
@@ -110,7 +110,7 @@ class GrpcioTransport:
     def _unary(self, name: str, handler: Handler) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         async def answer(request: bytes, context: _Context) -> bytes:
             arrived = asyncio.Event()
-            call = _GrpcioCall(name, context, self._limits, lambda _: arrived.set())
+            call = _GrpcioCall(name, context, self._limits, self._dispatcher.observe, lambda _: arrived.set())
             self._take(handler, request, call)
             try:
                 await arrived.wait()
@@ -136,7 +136,8 @@ class GrpcioTransport:
                 try:
                     async for request in requests:
                         await slots.acquire()
-                        call = _GrpcioCall(name, context, self._limits, arrived.put_nowait)
+                        observe = self._dispatcher.observe
+                        call = _GrpcioCall(name, context, self._limits, observe, arrived.put_nowait)
                         in_flight.add(call)
                         self._take(method.handler, request, call)
                 finally:
@@ -180,10 +181,15 @@ class _GrpcioCall(Call):
     """A call whose outcome goes to the event loop."""
 
     def __init__(
-        self, method: str, context: _Context, limits: TransportLimits, arrive: Callable[[_GrpcioCall], None]
+        self,
+        method: str,
+        context: _Context,
+        limits: TransportLimits,
+        observe: Observe,
+        arrive: Callable[[_GrpcioCall], None],
     ) -> None:
         request_id = request_id_in(context.invocation_metadata() or ())
-        super().__init__(method, limits.deadline(context.time_remaining()), request_id)
+        super().__init__(method, limits.deadline(context.time_remaining()), request_id, observe)
         self.outcome: bytes | ServiceError = b""
         self._loop = asyncio.get_running_loop()
         self._arrive = arrive

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from service.api.call import Call
+from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher
 from service.api.status import status_of
 from service.errors import DrainingError, LimitExceededError, ServiceError, StartupError
@@ -130,7 +130,8 @@ class NativeTransport:
         remaining_s: float | None,
     ) -> None:
         name, handler = self._methods[method_id]
-        call = _NativeCall(name, self._limits.deadline(remaining_s), request_id_in(metadata), self, call_id)
+        deadline = self._limits.deadline(remaining_s)
+        call = _NativeCall(name, deadline, request_id_in(metadata), self._dispatcher.observe, self, call_id)
         self._calls[call_id] = call
         if self._draining:
             call.fail(DrainingError("the server is shutting down; try another one"))
@@ -159,10 +160,18 @@ class NativeTransport:
 class _NativeCall(Call):
     """A call whose outcome goes to the front."""
 
+    __slots__ = ("_call_id", "_transport")
+
     def __init__(
-        self, method: str, deadline: float, request_id: str | None, transport: NativeTransport, call_id: int
+        self,
+        method: str,
+        deadline: float,
+        request_id: str | None,
+        observe: Observe,
+        transport: NativeTransport,
+        call_id: int,
     ) -> None:
-        super().__init__(method, deadline, request_id)
+        super().__init__(method, deadline, request_id, observe)
         self._transport = transport
         self._call_id = call_id
 

@@ -107,7 +107,7 @@ def test_every_call_is_one_json_line(tmp_path: Path) -> None:
             stub.Classify(pb.ClassifyRequest(id="bad\n\x1b[31m", model="resnet"))
         assert server.terminate() == 0
     calls = lines_of(log, "call")
-    facts = [(call["request_id"], call["code"], call.get("images"), call.get("layers")) for call in calls]
+    facts = [(call["request_id"], call["code"], call.get("samples"), call.get("layers")) for call in calls]
     assert facts == [("good", "OK", 1, 1), ("bad\n\x1b[31m", "NOT_FOUND", None, None)]
     assert calls[0]["method"] == "/featurelens.v1.Classifier/Classify"
     assert calls[0]["duration_ms"] > 0
