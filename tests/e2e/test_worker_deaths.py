@@ -48,8 +48,9 @@ def until_logged(log: Path, event: str, count: int, address: str) -> None:
 @pytest.mark.parametrize("transport", ["grpcio", "native"])
 def test_a_worker_that_is_killed_takes_only_its_calls_with_it(transport: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
+    flags = ("--transport", transport, "--workers", "2", "--access-log-rate", "1000000")
     with (
-        server_process("--transport", transport, "--workers", "2", log=log) as server,
+        server_process(*flags, log=log) as server,
         clients(server.address, CLIENTS) as calling,
     ):
         first = new_process(server.address, set())
