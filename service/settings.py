@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     """Folder for the engines that TensorRT builds, in minutes. Without one it builds anew at every start."""
 
     cpu_arena: bool = True
-    """Let sessions keep the CPU memory of their runs for the next ones. Off: less memory, slower runs."""
+    """Keep the CPU memory that a run took for others, of any model. Off: less memory, slower large runs."""
 
     max_batch_size: PositiveInt = 32
     """Most images of one run. Requests with more are run in slices, which take turns with other requests."""
