@@ -37,6 +37,8 @@ class LoadOptions:
     tap_sessions: int
     batching: BatchingLimits
     max_model_bytes: int
+    refuse_non_finite: bool
+    """Refuse NaN and infinities in the inputs of classifiers; other models may have a use for them."""
     share_threads: bool
     """Give each session fewer threads where there are many."""
 
@@ -136,7 +138,10 @@ def _served(files: ModelFiles, version: _Version, options: LoadOptions) -> Serve
     classifier = Classifier.of(model, config)
     for outputs in ((), *_preloaded(model, config, options.tap_sessions)):
         warm_up(model, outputs)
-    return ServedModel(version.name, number, model, classifier)
+    finite = classifier is not None and options.refuse_non_finite
+    if config.refuse_non_finite is not None:
+        finite = config.refuse_non_finite
+    return ServedModel(version.name, number, model, classifier, finite)
 
 
 def _preloaded(model: Model, config: ModelConfig, tap_sessions: int) -> Iterable[Sequence[str]]:

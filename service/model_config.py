@@ -89,6 +89,8 @@ class ModelConfig(BaseModel):
     """Whether that output is logits, to be made probabilities. Unset: yes, unless Softmax computes it."""
     preprocessing: Preprocessing | None = None
     """How images are made into the input."""
+    refuse_non_finite: bool | None = None
+    """Whether NaN and infinities in its inputs are refused. Unset: as the server says, if it classifies."""
     batching: BatchingConfig = BatchingConfig()
     """How much requests may queue and share runs."""
     preload_taps: tuple[tuple[str, ...], ...] = ()

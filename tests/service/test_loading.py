@@ -38,6 +38,7 @@ def load(folder: Path, **options: Any) -> Repository:  # noqa: ANN401 - of sever
         "tap_sessions": 4,
         "batching": LIMITS,
         "max_model_bytes": 10**6,
+        "refuse_non_finite": True,
         "share_threads": True,
     }
     return load_models(folder, LoadOptions(**(chosen | options)))
