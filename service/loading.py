@@ -132,7 +132,7 @@ def _served(files: ModelFiles, version: _Version, options: LoadOptions) -> Serve
         raise ModelLoadError(f"{MODEL_FILE} is missing")
     batching = config.batching.over(options.batching)
     try:
-        model = Model(data, options.execution, options.tap_sessions, batching)
+        model = Model(data, options.execution, options.tap_sessions, batching, cache=config.cache)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
     classifier = Classifier.of(model, config)

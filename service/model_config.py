@@ -97,6 +97,8 @@ class ModelConfig(BaseModel):
     """Sets of layers that the server gets ready to return when it loads the model."""
     versions: VersionPolicy = VersionPolicy()
     """Which versions are served."""
+    cache: bool = True
+    """Whether answers may be given again to equal requests, where the server has a response cache."""
 
 
 def read_model_config(files: ModelFiles, name: str) -> ModelConfig:

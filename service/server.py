@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
-import grpc
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
+from service.api.access_log import AccessLog
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -24,17 +25,20 @@ from service.api.limits import RequestLimits
 from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
 from service.batching_limits import BatchingLimits
+from service.cache import ResponseCache
 from service.cpus import available_cpus
-from service.device import CudaOptions, Execution, resolve
+from service.device import Execution, resolve
 from service.errors import StartupError
 from service.health import add_health
 from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
+from service.peers import Alone, Peers
+from service.providers import Cuda, Tensorrt
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
-from service.transport.grpcio import bind, build_server
+from service.transport.grpcio import GrpcioTransport
 from service.transport.limits import TransportLimits
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -54,22 +58,33 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
+async def running_server(settings: Settings, peers: Peers | None = None) -> AsyncIterator[RunningServer]:
     """Serve until the block is left; then drain, finish what is in flight, and free everything.
+
+    Args:
+        settings: How.
+        peers: The processes that serve the same address; None if there are no others.
 
     Raises:
         StartupError: the settings can't be put into practice; says which and why.
     """
-    repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
-    scheduler = Scheduler(settings.instances)
-    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
+    peers = peers or Alone()
+    cpus = max(1, available_cpus() // peers.count)
+    repository = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
+    # What is here now stays. To look through all of it for garbage again and again would cost calls their
+    # latency: tens of milliseconds at a time.
+    gc.freeze()
+    scheduler = Scheduler(settings.instances, _response_cache(settings))
+    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers:
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
-        server = build_server(dispatcher, _transport_limits(settings))
-        health = add_health(server, _HEALTH_NAMES)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers)
+        shared = peers.count > 1
+        transport = GrpcioTransport(dispatcher, _transport_limits(settings), reuse_port=shared)
+        health = add_health(transport.server, _HEALTH_NAMES)
         if settings.reflection:
-            add_reflection(server)
-        async with _listening(settings, dispatcher, server) as address:
+            add_reflection(transport.server)
+        await asyncio.to_thread(peers.join)
+        async with _listening(settings, dispatcher, transport, shared) as address:
             for name in _HEALTH_NAMES:
                 health.set_serving(name)
             try:
@@ -85,38 +100,40 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+    settings: Settings, dispatcher: Dispatcher, grpcio: GrpcioTransport, shared: bool
 ) -> AsyncIterator[str]:
     """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
     try:
         if takes_native(settings.transport):
-            async with _native_front(settings, dispatcher, server) as address:
+            async with _native_front(settings, dispatcher, grpcio, shared) as address:
                 yield address
         else:
-            address = bind(server, settings.grpc_address)
-            await server.start()
+            address = grpcio.bind(settings.grpc_address)
+            await grpcio.server.start()
             yield address
     finally:
-        await server.stop(settings.grace_s)
+        await grpcio.stop(settings.grace_s)
 
 
 @asynccontextmanager
 async def _native_front(
-    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+    settings: Settings, dispatcher: Dispatcher, grpcio: GrpcioTransport, shared: bool
 ) -> AsyncIterator[str]:
     """Put the native transport in front of a grpcio server that listens on a Unix socket."""
     from service.transport.native import NativeTransport  # optional
 
     with TemporaryDirectory(prefix="featurelens-") as folder:
         fallback = f"{folder}/grpcio.sock"
-        bind(server, f"unix:{fallback}")
-        await server.start()
-        front = NativeTransport(settings.grpc_address, fallback, dispatcher, _transport_limits(settings))
+        grpcio.bind(f"unix:{fallback}")
+        await grpcio.server.start()
+        front = NativeTransport(
+            settings.grpc_address, fallback, dispatcher, _transport_limits(settings), reuse_port=shared
+        )
         try:
             yield front.address
         finally:
             drained = asyncio.to_thread(front.drain, settings.grace_s)
-            await asyncio.gather(drained, server.stop(settings.grace_s))
+            await asyncio.gather(drained, grpcio.stop(settings.grace_s))
             await asyncio.to_thread(front.close)
 
 
@@ -132,14 +149,14 @@ def takes_native(transport: str) -> bool:
     return installed and transport != "grpcio"
 
 
-def load_repository(settings: Settings) -> Repository:
-    """Load the models that the settings name.
+def load_repository(settings: Settings, cpus: int | None = None) -> Repository:
+    """Load the models that the settings name, for a process that has this many CPUs to itself; None: all.
 
     Raises:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
     options = LoadOptions(
-        execution=_execution(settings),
+        execution=_execution(settings, cpus),
         tap_sessions=settings.tap_sessions,
         batching=BatchingLimits(
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
@@ -158,21 +175,32 @@ def _shipped_models() -> Path:
     return in_wheel if in_wheel.is_dir() else package.parent / "models"
 
 
-def _execution(settings: Settings) -> Execution:
+def _execution(settings: Settings, cpus: int | None) -> Execution:
     limit = settings.cuda_memory_limit_mib
-    cuda = CudaOptions(
+    cuda = Cuda(
         gpu_mem_limit=limit * MiB if limit else None,
         arena_extend_strategy=settings.cuda_arena_strategy,
         cudnn_conv_algo_search=settings.cuda_cudnn_search,
     )
-    return resolve(settings.device, cuda, settings.threads or None)
+    tensorrt = Tensorrt(fp16=settings.tensorrt_fp16, engine_cache=settings.tensorrt_cache)
+    execution = resolve(settings.device, cuda, tensorrt, settings.threads or cpus)
+    return replace(execution, cpu_arena=settings.cpu_arena)
+
+
+def _response_cache(settings: Settings) -> ResponseCache | None:
+    return ResponseCache(settings.response_cache_mib * MiB) if settings.response_cache_mib else None
 
 
 def _dispatcher(
-    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor, draining: Event
+    settings: Settings,
+    repository: Repository,
+    scheduler: Scheduler,
+    workers: Executor,
+    draining: Event,
+    peers: Peers,
 ) -> Dispatcher:
     limits = _request_limits(settings)
-    inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set())
+    inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set(), peers)
     classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
     return Dispatcher(
@@ -188,6 +216,7 @@ def _dispatcher(
         },
         max_concurrent_calls=settings.max_concurrent_calls,
         trip=scheduler.trip,
+        observe=AccessLog(settings.access_log_rate).write,
     )
 
 

@@ -28,15 +28,25 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "device", "tensors", "statistics"},
-    {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
+    {"cpus", "providers", "device", "binding", "tensors", "statistics", "channel", "peers"},
+    {
+        "onnx_file",
+        "told_types",
+        "determinism",
+        "operators",
+        "receptive_field",
+        "field_rules",
+        "layers",
+        "graph",
+    },
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
-    {"scheduler", "lane", "job"},
+    {"scheduler", "lane", "slices", "job", "cache"},
     {"api"},
     {"transport"},
     {"server", "reflection", "health"},
+    {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck"},
 )
 MOST_LINES = 300
@@ -142,20 +152,31 @@ def test_no_import_cycle() -> None:
         (
             "grpc",
             {
-                *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
+                *("service.api.status", "service.transport.grpcio", "service.reflection"),
                 *("service.health", "service.healthcheck"),
             },
         ),
         (
             "protos",
             {
-                *("service.api.classify", "service.api.describe", "service.server", "service.reflection"),
+                *("service.api.classify", "service.api.scores", "service.api.describe"),
+                *("service.server", "service.reflection"),
                 *(f"service.api.oip.{name}" for name in ("answers", "contents", "infer", "interface")),
-                *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
+                *(f"service.api.oip.{name}" for name in ("known", "query", "metadata", "methods")),
+                *(f"service.api.oip.{name}" for name in ("parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.device", "service.model"}),
-        ("asyncio", {"service.transport.grpcio", "service.server", "service.health", "service.__main__"}),
+        (
+            "asyncio",
+            {
+                "service.transport.grpcio",
+                "service.server",
+                "service.health",
+                "service.worker",
+                "service.__main__",
+            },
+        ),
+        ("onnxruntime", {"service.binding", "service.device", "service.model"}),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:
@@ -172,7 +193,9 @@ def test_the_environment_is_read_in_few_places() -> None:
     texts = {name: path.read_text() for name, path in sources("service").items()}
     readers = {name for name, text in texts.items() if re.search(r"os\.(environ|getenv)|sys\.argv", text)}
 
-    assert readers == {"service", "service.settings", "service.__main__", "service.healthcheck"}
+    entries = {"service.__main__", "service.worker", "service.healthcheck"}
+    handing_on = {"service.worker_process"}
+    assert readers == {"service", "service.settings", *entries, *handing_on}
 
 
 @pytest.mark.parametrize("package", ["service", "training", "featurelens"])
@@ -186,9 +209,14 @@ def test_no_file_is_long(package: str) -> None:
     ("imported", "absent"),
     [
         pytest.param(
-            "service.__main__",
+            "service.__main__, service.server",
             "torch training featurelens onnxscript matplotlib",
             id="the server needs no torch",
+        ),
+        pytest.param(
+            "service.__main__, service.supervisor",
+            "onnxruntime onnx numpy grpc google PIL pygrpc_native",
+            id="the supervisor stays small",
         ),
         pytest.param(
             "featurelens, featurelens.cli",
@@ -206,6 +234,16 @@ def test_imports_without_what_it_does_not_need(imported: str, absent: str) -> No
     )
 
     assert (completed.returncode, completed.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("started_by", ["service.__main__", "featurelens.cli, service.__main__"])
+def test_the_server_loads_nothing_large_that_it_does_not_need(started_by: str) -> None:
+    large = {"rich", "pygments", "numpy.random", "PIL.ImageFont", "torch", "matplotlib"}
+    program = f"import sys, {started_by}, service.server; print(*sorted({large} & sys.modules.keys()))"
+
+    loaded = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
+
+    assert loaded == "\n"
 
 
 def test_every_invariant_of_architecture_md_has_a_test() -> None:

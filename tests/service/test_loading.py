@@ -275,9 +275,9 @@ def test_sessions_share_a_number_of_threads(
     add(tmp_path, "tiny", 1, 2, config="versions.all = true")
     seen: list[int] = []
 
-    def model(data: bytes, execution: Execution, *more: Any) -> Model:  # noqa: ANN401 - handed on
+    def model(data: bytes, execution: Execution, *more: Any, **named: Any) -> Model:  # noqa: ANN401 - handed on
         seen.append(execution.intra_op_threads)
-        return Model(data, Execution(), *more)
+        return Model(data, Execution(), *more, **named)
 
     monkeypatch.setattr("service.loading.Model", model)
     load(tmp_path, execution=Execution(intra_op_threads=100), share_threads=share_threads)
