@@ -32,6 +32,8 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+
 _FATAL = 4
 # What goes wrong arrives as an exception and is logged by us; ONNX Runtime would write it to stderr as well.
 ort.set_default_logger_severity(_FATAL)
@@ -196,6 +198,11 @@ def ending_within(seconds: float) -> Iterator[ort.RunOptions]:
         alarm.cancel()
     if options.terminate:
         raise ModelLoadError(f"a trial run did not end within {seconds:g} s")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory could not be had."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def reason_of(error: Exception) -> str:

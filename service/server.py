@@ -30,11 +30,13 @@ from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
 from service.images import ImageLimits
-from service.loading import LoadOptions, load_models
+from service.live import LiveRepository, following
+from service.loading import LoadOptions
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
+from service.start_up import Started, load_models
 from service.transport.grpcio import bind, build_server
 from service.transport.limits import TransportLimits
 
@@ -62,11 +64,13 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     Raises:
         StartupError: the settings can't be put into practice; says which and why.
     """
-    repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
+    started = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
+    repository = started.repository
     scheduler = Scheduler(settings.instances)
-    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
+    live = following(started, settings, scheduler.retire)
+    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers, live as followed:
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, followed)
         server = build_server(dispatcher, _transport_limits(settings))
         health_servicer = _add_health(server)
         if settings.reflection:
@@ -133,13 +137,17 @@ def takes_native(transport: str) -> bool:
     return installed and transport != "grpcio"
 
 
-def load_repository(settings: Settings) -> Repository:
+def load_repository(settings: Settings) -> Started:
     """Load the models that the settings name.
 
     Raises:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
-    options = LoadOptions(
+    return load_models(settings.model_repository or _shipped_models(), _load_options(settings))
+
+
+def _load_options(settings: Settings) -> LoadOptions:
+    return LoadOptions(
         execution=_execution(settings),
         tap_sessions=settings.tap_sessions,
         batching=BatchingLimits(
@@ -148,7 +156,6 @@ def load_repository(settings: Settings) -> Repository:
         max_model_bytes=settings.max_model_bytes,
         share_threads=not settings.threads,
     )
-    return load_models(settings.model_repository or _shipped_models(), options)
 
 
 def _shipped_models() -> Path:
@@ -169,10 +176,18 @@ def _execution(settings: Settings) -> Execution:
 
 
 def _dispatcher(
-    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor, draining: Event
+    settings: Settings,
+    repository: Repository,
+    scheduler: Scheduler,
+    workers: Executor,
+    draining: Event,
+    live: LiveRepository | None,
 ) -> Dispatcher:
     limits = _request_limits(settings)
-    inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set())
+    control = live if settings.model_control else None
+    inference = InferenceService(
+        repository, scheduler, workers, limits, lambda: not draining.is_set(), control
+    )
     classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
     return Dispatcher(

@@ -10,7 +10,8 @@ import numpy as np
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.device import ending_within, reason_of
+from service.device import ending_within, is_out_of_memory, reason_of
+from service.errors import ModelLoadError
 from service.feeds import blank
 from service.graph import TensorSpec
 from service.model import RUN_ERRORS, Model
@@ -25,7 +26,9 @@ _SLOW_RUN_S = 1.0
 _TIMEOUT_S = 30.0
 
 
-def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIMEOUT_S) -> None:
+def warm_up(
+    model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIMEOUT_S, strict: bool = False
+) -> None:
     """Run a model on batches of 1, 2, 4, ... items, up to its largest batch, as far as time and memory allow.
 
     What the first run of a shape costs (memory, and on a GPU the choice of kernels) no request pays then. The
@@ -36,9 +39,10 @@ def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIM
         model: The model.
         layers: Layers that are to be returned as well as the declared outputs.
         timeout_s: Most that all runs together may take.
+        strict: Whether a lack of memory is an error.
 
     Raises:
-        ModelLoadError: The runs went on until they were stopped.
+        ModelLoadError: The runs went on until they were stopped, or lacked memory.
     """
     outputs = tuple(dict.fromkeys((*(spec.name for spec in model.outputs), *layers)))
     with ending_within(timeout_s) as options:
@@ -49,6 +53,8 @@ def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIM
                 if time.perf_counter() - started_s > _SLOW_RUN_S:
                     return
         except RUN_ERRORS as error:
+            if strict and is_out_of_memory(error):
+                raise ModelLoadError(f"a run lacks memory: {reason_of(error)}") from error
             _log.info("model not warmed up", digest=model.digest, reason=reason_of(error))
 
 

@@ -33,7 +33,9 @@ LAYERS = (
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
+    {"start_up", "settling", "folder_view", "trial", "changeover", "reconciler"},
     {"scheduler", "lane", "job"},
+    {"retirement", "watch", "live"},
     {"api"},
     {"transport"},
     {"server", "reflection"},
@@ -150,8 +152,11 @@ def test_no_import_cycle() -> None:
             "protos",
             {
                 *("service.api.classify", "service.api.describe", "service.server", "service.reflection"),
-                *(f"service.api.oip.{name}" for name in ("answers", "contents", "infer", "interface")),
-                *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
+                *(f"service.api.oip.{name}" for name in ("answers", "contents", "control", "infer")),
+                *(
+                    f"service.api.oip.{name}"
+                    for name in ("interface", "metadata", "methods", "parameters", "repository")
+                ),
             },
         ),
         ("onnxruntime", {"service.device", "service.model"}),
