@@ -171,7 +171,9 @@ class Reconciler:
         """
         serving = self._change_over.serving(name)
         same = former is not None and config.loads_as(former.config)
-        new = _Followed(config, view.beside, *(_still_tried(former, view) if former and same else ({}, {})))
+        new = _Followed(
+            config, view.beside, *(_still_tried(former, view, serving) if former and same else ({}, {}))
+        )
         while missing := [n for n in _wanted(new, view, serving) if n not in new.tried]:
             for number in missing:
                 new.tried[number] = stamp = view.versions.get(number)
@@ -250,8 +252,15 @@ def _at_start(entries: Iterable[Entry], view: View, config: ModelConfig) -> _Fol
     )
 
 
-def _still_tried(former: _Followed, view: View) -> tuple[dict[int, Stamp | None], dict[int, str]]:
-    tried = {n: stamp for n, stamp in former.tried.items() if view.versions.get(n) == stamp}
+def _still_tried(
+    former: _Followed, view: View, serving: Collection[int]
+) -> tuple[dict[int, Stamp | None], dict[int, str]]:
+    """Leave out versions whose files changed, and those that were dropped in the meantime."""
+    tried = {
+        number: stamp
+        for number, stamp in former.tried.items()
+        if view.versions.get(number) == stamp and (number in serving or number in former.refused)
+    }
     return tried, {n: reason for n, reason in former.refused.items() if n in tried}
 
 

@@ -17,7 +17,7 @@ from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from tests.service import onnx_models
 
-TIMEOUT_S = 60
+TIMEOUT_S = 15
 LOGITS = "softmax = false\n"
 """A config.toml under which the scores are those of the model's file."""
 
@@ -89,3 +89,11 @@ def wait_until(stub: ClassifierStub, **states: str) -> Index:
     """Wait until the versions of the model "tiny" are in these states, and no other is there."""
     expected = {f"tiny/{number.removeprefix('v')}": state for number, state in states.items()}
     return wait_for(stub, lambda found: {key: state for key, (state, _) in found.items()} == expected)
+
+
+def wait_until_true(condition: Callable[[], bool]) -> None:
+    """Ask again and again; fail if that takes too long."""
+    give_up_s = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < give_up_s
+        Event().wait(0.02)
