@@ -29,6 +29,7 @@ _TIMES_THE_FILE = 8
 """What loading takes in memory, as a multiple of the file, generously."""
 _MOST_REASON = 2000
 _NICENESS = 5
+_CANCELLED = "the server is shutting down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Trial:
         if not self._limits.seconds:
             return ""
         if (process := self._start()) is None:
-            return "the server is shutting down"
+            return _CANCELLED
         job = _JOB.dump_json(_Job(version, options, self._limits), exclude_unset=True)
         try:
             out, err = process.communicate(job + b"\n" + data, timeout=self._limits.seconds)
@@ -75,8 +76,8 @@ class Trial:
             process.kill()
             process.communicate()
             return f"its trial was ended after {self._limits.seconds:g} s"
-        if process.returncode == 0:
-            return ""
+        if process.returncode == 0 or self._cancelled:
+            return _CANCELLED if self._cancelled else ""
         if output := err[-_MOST_REASON:].decode(errors="replace"):
             _log.warning("trial failed", model=version.name, version=str(version.number), output=output)
         return out[:_MOST_REASON].decode(errors="replace") or _ended(process.returncode, self._limits)
