@@ -32,7 +32,7 @@ LAYERS = (
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
-    {"model_files", "model_config", "classifier", "repository", "loading"},
+    {"model_files", "model_config", "classifier", "repository", "loading", "version_labels"},
     {"start_up", "settling", "folder_view", "trial", "changeover", "reconciler"},
     {"scheduler", "lane", "job"},
     {"retirement", "watch", "live"},

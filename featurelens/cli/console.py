@@ -27,16 +27,21 @@ class Output(StrEnum):
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows as a table; in a pipe as plain columns, parted by two spaces or more."""
-    lines = [[printable(cell) for cell in row] for row in rows]
     console = Console()
     if not console.is_terminal:
+        lines = [[printable(cell) for cell in row] for row in rows]
         return _print_plain([[name.upper() for name in columns], *lines])
+    return console.print(make_table(columns, rows))
+
+
+def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a table for a terminal."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(cell) for cell in line))
-    return console.print(table)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
 
 
 _NUMBERS = {"probability", "parameters"}
