@@ -92,6 +92,8 @@ class ModelConfig(BaseModel):
     """Whether that output is logits, to be made probabilities. Unset: yes, unless Softmax computes it."""
     preprocessing: Preprocessing | None = None
     """How images are made into the input."""
+    refuse_non_finite: bool | None = None
+    """Whether NaN and infinities in its inputs are refused. Unset: as the server says, if it classifies."""
     batching: BatchingConfig = BatchingConfig()
     """How much requests may queue and share runs."""
     preload_taps: tuple[tuple[str, ...], ...] = ()
@@ -100,6 +102,8 @@ class ModelConfig(BaseModel):
     """Which versions are served, besides those with a label."""
     version_labels: Mapping[VersionLabel, PositiveInt] = {}
     """Names that calls may use for versions. Calls that name no version get the one labelled stable."""
+    cache: bool = True
+    """Whether answers may be given again to equal requests, where the server has a response cache."""
 
     def wanted(self, versions: Sequence[int], refused: Collection[int] = ()) -> Sequence[int]:
         """Choose which of the versions there are to serve, ascending; see VersionPolicy."""

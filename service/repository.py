@@ -26,6 +26,8 @@ class ServedModel:
     version: str
     model: Model
     classifier_or_none: Classifier | None
+    finite: bool
+    """Whether NaN and infinities in its inputs are refused."""
     statistics: Statistics = field(default_factory=Statistics)
 
     def classifier(self) -> Classifier:
@@ -102,9 +104,14 @@ class _Versions(NamedTuple):
 
 
 class Repository:
-    """All versions of all models."""
+    """All versions of all models.
+
+    Attributes:
+        generation: how often the index was replaced; what was looked up in an earlier one may have changed.
+    """
 
     def __init__(self) -> None:
+        self.generation = 0
         self._index: Mapping[str, _Versions] = {}  # replaced, never changed; by name
         self._publishing = Lock()
 
@@ -156,6 +163,7 @@ class Repository:
     def _replace(self, index: Mapping[str, _Versions]) -> list[ServedModel]:
         before = _served(self._index)
         self._index = dict(sorted(index.items()))
+        self.generation += 1
         after = {id(served) for served in _served(self._index)}
         return [served for served in before if id(served) not in after]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock, local
 
+from service.cache import ResponseCache
 from service.errors import DrainingError
 from service.job import Job
 from service.lane import Lane
@@ -13,45 +12,45 @@ from service.model import Model
 
 
 class Scheduler:
-    """The lanes of all models."""
+    """The lanes of all models.
 
-    def __init__(self, instances: int = 1) -> None:
+    Args:
+        instances: how many batches of one model may run at once.
+        cache: what answers equal jobs without a run, if anything does.
+    """
+
+    def __init__(self, instances: int = 1, cache: ResponseCache | None = None) -> None:
         self._instances = instances
+        self._cache = cache
         self._lanes: dict[int, Lane] = {}
         self._lock = Lock()
         self._closed = False
-        self._thread = local()
+        self._thread = _Thread()
 
     def submit(self, job: Job) -> None:
-        """Queue a job.
+        """Queue a job, or end it at once with an answer that is held.
 
         Raises:
             OverloadedError: the model's queue is full.
             DrainingError: the scheduler was closed.
         """
+        if self._cache is not None and self._cache.answers(job):
+            return
         lane = self._lanes.get(id(job.model)) or self._new_lane(job.model)
-        gathered: set[Lane] | None = getattr(self._thread, "gathered", None)
+        gathered = self._thread.gathered
         if gathered is None or not lane.is_brisk:
             lane.submit(job)
         else:
             lane.submit(job, wake=False)
             gathered.add(lane)
 
-    @contextmanager
-    def trip(self) -> Iterator[None]:
+    def trip(self) -> _Trip:
         """Run the jobs that the caller's thread submits in the block at its end, on that thread.
 
         Saves the hand-over to a lane's thread, which costs more than a short run. Jobs of models with long
         runs go to their lanes all the same.
         """
-        gathered: set[Lane] = set()
-        self._thread.gathered = gathered
-        try:
-            yield
-        finally:
-            self._thread.gathered = None
-            for lane in gathered:
-                lane.run_queued()
+        return _Trip(self._thread)
 
     def retire(self, model: Model) -> None:
         """Finish the queued jobs of a model that no call holds any more, and end its lane."""
@@ -76,3 +75,27 @@ class Scheduler:
             if id(model) not in self._lanes:
                 self._lanes[id(model)] = Lane(model, self._instances)
             return self._lanes[id(model)]
+
+
+class _Thread(local):
+    """What a thread has in hand; every thread has its own."""
+
+    gathered: set[Lane] | None = None
+    """Lanes that it is to run at the end of its trip, if it is on one."""
+
+
+class _Trip:
+    """See Scheduler.trip. A class: it stands on every call's way, and contextlib's generators cost more."""
+
+    __slots__ = ("_thread",)
+
+    def __init__(self, thread: _Thread) -> None:
+        self._thread = thread
+
+    def __enter__(self) -> None:
+        self._thread.gathered = set()
+
+    def __exit__(self, *_: object) -> None:
+        gathered, self._thread.gathered = self._thread.gathered, None
+        for lane in gathered or ():
+            lane.run_queued()

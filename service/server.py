@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
-import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
+from service.api.access_log import AccessLog
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -26,25 +25,28 @@ from service.api.limits import RequestLimits
 from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
 from service.batching_limits import BatchingLimits
+from service.cache import ResponseCache
 from service.cpus import available_cpus
-from service.device import CudaOptions, Execution, resolve
+from service.device import Execution, resolve
 from service.errors import StartupError
+from service.health import add_health
 from service.images import ImageLimits
 from service.live import LiveRepository, following
 from service.loading import LoadOptions
+from service.peers import Alone, Peers
+from service.providers import Cuda, Tensorrt
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
 from service.start_up import Started, load_models
-from service.transport.grpcio import bind, build_server
+from service.transport.grpcio import GrpcioTransport
 from service.transport.limits import TransportLimits
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 _HEALTH_NAMES = ("", CLASSIFIER, INFERENCE)
-_SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,70 +60,83 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
+async def running_server(settings: Settings, peers: Peers | None = None) -> AsyncIterator[RunningServer]:
     """Serve until the block is left; then drain, finish what is in flight, and free everything.
+
+    Args:
+        settings: How.
+        peers: The processes that serve the same address; None if there are no others.
 
     Raises:
         StartupError: the settings can't be put into practice; says which and why.
     """
-    started = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
+    peers = peers or Alone()
+    cpus = max(1, available_cpus() // peers.count)
+    started = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
     repository = started.repository
-    scheduler = Scheduler(settings.instances)
+    # What is here now stays. To look through all of it for garbage again and again would cost calls their
+    # latency: tens of milliseconds at a time.
+    gc.freeze()
+    scheduler = Scheduler(settings.instances, _response_cache(settings))
     live = following(started, settings, scheduler.retire)
-    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers, live as followed:
+    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers, live as followed:
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, followed)
-        server = build_server(dispatcher, _transport_limits(settings))
-        health_servicer = _add_health(server)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, followed)
+        shared = peers.count > 1
+        transport = GrpcioTransport(dispatcher, _transport_limits(settings), reuse_port=shared)
+        health = add_health(transport.server, _HEALTH_NAMES)
         if settings.reflection:
-            add_reflection(server)
-        async with _listening(settings, dispatcher, server) as address:
+            add_reflection(transport.server)
+        async with _listening(settings, dispatcher, transport, shared) as address:
             for name in _HEALTH_NAMES:
-                await health_servicer.set(name, _SERVING)
+                health.set_serving(name)
             try:
                 yield RunningServer(address, repository.ready_names())
             finally:
                 draining.set()
-                await health_servicer.enter_graceful_shutdown()
+                health.drain()
                 _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
                 await asyncio.sleep(settings.drain_s)
+                health.close()
         await asyncio.to_thread(scheduler.close)
 
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+    settings: Settings, dispatcher: Dispatcher, grpcio: GrpcioTransport, shared: bool
 ) -> AsyncIterator[str]:
     """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
     try:
         if takes_native(settings.transport):
-            async with _native_front(settings, dispatcher, server) as address:
+            async with _native_front(settings, dispatcher, grpcio, shared) as address:
                 yield address
         else:
-            address = bind(server, settings.grpc_address)
-            await server.start()
+            address = grpcio.bind(settings.grpc_address)
+            await grpcio.server.start()
             yield address
     finally:
-        await server.stop(settings.grace_s)
+        await grpcio.stop(settings.grace_s)
 
 
 @asynccontextmanager
 async def _native_front(
-    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+    settings: Settings, dispatcher: Dispatcher, grpcio: GrpcioTransport, shared: bool
 ) -> AsyncIterator[str]:
     """Put the native transport in front of a grpcio server that listens on a Unix socket."""
     from service.transport.native import NativeTransport  # optional
 
     with TemporaryDirectory(prefix="featurelens-") as folder:
         fallback = f"{folder}/grpcio.sock"
-        bind(server, f"unix:{fallback}")
-        await server.start()
-        front = NativeTransport(settings.grpc_address, fallback, dispatcher, _transport_limits(settings))
+        grpcio.bind(f"unix:{fallback}")
+        await grpcio.server.start()
+        front = NativeTransport(
+            settings.grpc_address, fallback, dispatcher, _transport_limits(settings), reuse_port=shared
+        )
         try:
             yield front.address
         finally:
             drained = asyncio.to_thread(front.drain, settings.grace_s)
-            await asyncio.gather(drained, server.stop(settings.grace_s))
+            await asyncio.gather(drained, grpcio.stop(settings.grace_s))
             await asyncio.to_thread(front.close)
 
 
@@ -137,25 +152,23 @@ def takes_native(transport: str) -> bool:
     return installed and transport != "grpcio"
 
 
-def load_repository(settings: Settings) -> Started:
-    """Load the models that the settings name.
+def load_repository(settings: Settings, cpus: int | None = None) -> Started:
+    """Load the models that the settings name, for a process that has this many CPUs to itself; None: all.
 
     Raises:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
-    return load_models(settings.model_repository or _shipped_models(), _load_options(settings))
-
-
-def _load_options(settings: Settings) -> LoadOptions:
-    return LoadOptions(
-        execution=_execution(settings),
+    options = LoadOptions(
+        execution=_execution(settings, cpus),
         tap_sessions=settings.tap_sessions,
         batching=BatchingLimits(
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
         ),
         max_model_bytes=settings.max_model_bytes,
+        refuse_non_finite=settings.refuse_non_finite,
         share_threads=not settings.threads,
     )
+    return load_models(settings.model_repository or _shipped_models(), options)
 
 
 def _shipped_models() -> Path:
@@ -165,14 +178,20 @@ def _shipped_models() -> Path:
     return in_wheel if in_wheel.is_dir() else package.parent / "models"
 
 
-def _execution(settings: Settings) -> Execution:
+def _execution(settings: Settings, cpus: int | None) -> Execution:
     limit = settings.cuda_memory_limit_mib
-    cuda = CudaOptions(
+    cuda = Cuda(
         gpu_mem_limit=limit * MiB if limit else None,
         arena_extend_strategy=settings.cuda_arena_strategy,
         cudnn_conv_algo_search=settings.cuda_cudnn_search,
     )
-    return resolve(settings.device, cuda, settings.threads or None)
+    tensorrt = Tensorrt(fp16=settings.tensorrt_fp16, engine_cache=settings.tensorrt_cache)
+    execution = resolve(settings.device, cuda, tensorrt, settings.threads or cpus)
+    return replace(execution, cpu_arena=settings.cpu_arena)
+
+
+def _response_cache(settings: Settings) -> ResponseCache | None:
+    return ResponseCache(settings.response_cache_mib * MiB) if settings.response_cache_mib else None
 
 
 def _dispatcher(
@@ -181,12 +200,13 @@ def _dispatcher(
     scheduler: Scheduler,
     workers: Executor,
     draining: Event,
+    peers: Peers,
     live: LiveRepository | None,
 ) -> Dispatcher:
     limits = _request_limits(settings)
     control = live if settings.model_control else None
     inference = InferenceService(
-        repository, scheduler, workers, limits, lambda: not draining.is_set(), control
+        repository, scheduler, workers, limits, lambda: not draining.is_set(), peers, control
     )
     classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
@@ -203,6 +223,7 @@ def _dispatcher(
         },
         max_concurrent_calls=settings.max_concurrent_calls,
         trip=scheduler.trip,
+        observe=AccessLog(settings.access_log_rate).write,
     )
 
 
@@ -211,7 +232,6 @@ def _request_limits(settings: Settings) -> RequestLimits:
         max_images=settings.max_images_per_request,
         max_layers=settings.max_layers_per_request,
         max_response_bytes=settings.max_response_bytes,
-        refuse_non_finite=settings.refuse_non_finite,
         images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
     )
 
@@ -224,10 +244,3 @@ def _transport_limits(settings: Settings) -> TransportLimits:
         max_deadline_s=settings.max_deadline_s,
         max_stream_in_flight=settings.max_stream_in_flight,
     )
-
-
-def _add_health(server: grpc.aio.Server) -> health.HealthServicer:
-    """Add grpc.health.v1, NOT_SERVING until told otherwise (the servicer's own default for "" is SERVING)."""
-    servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    return servicer

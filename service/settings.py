@@ -67,11 +67,14 @@ class Settings(BaseSettings):
     transport: Literal["auto", "native", "grpcio"] = "auto"
     """What carries the calls. native is several times faster; auto takes it where it is installed."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
+    workers: PositiveInt | Literal["auto"] = 1
+    """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
+
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """Where models run. cuda and tensorrt fail if it isn't there; auto takes cuda, or the CPU and says so."""
 
     threads: NonNegativeInt = 0
-    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give."""
+    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give a worker."""
 
     cuda_memory_limit_mib: NonNegativeInt = 0
     """Most GPU memory that the arena of one model takes, in MiB. 0: no limit."""
@@ -81,6 +84,15 @@ class Settings(BaseSettings):
 
     cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
     """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
+
+    tensorrt_fp16: bool = False
+    """Let TensorRT compute in half precision where that is faster. Answers change in the third digit."""
+
+    tensorrt_cache: Path | None = None
+    """Folder for the engines that TensorRT builds, in minutes. Without one it builds anew at every start."""
+
+    cpu_arena: bool = True
+    """Let sessions keep the CPU memory of their runs for the next ones. Off: less memory, slower runs."""
 
     max_batch_size: PositiveInt = 32
     """Most images of one run. Requests with more are run in slices, which take turns with other requests."""
@@ -92,10 +104,13 @@ class Settings(BaseSettings):
     """How many batches of one model may run at once."""
 
     max_queue_size: PositiveInt = 512
-    """Most requests that wait for one model. One more is refused with RESOURCE_EXHAUSTED."""
+    """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
+
+    response_cache_mib: NonNegativeInt = 0
+    """Memory for answers that are given again to equal requests, in MiB. 0: every request runs."""
 
     max_concurrent_calls: PositiveInt = 1024
-    """Most requests in the server at once, decoding included. One more is refused."""
+    """Most requests in a worker at once, decoding included. One more is refused."""
 
     max_images_per_request: PositiveInt = 1024
     """Most images in one request."""
@@ -116,7 +131,7 @@ class Settings(BaseSettings):
     """Longest side of an encoded image, in pixels, checked before it is decoded."""
 
     refuse_non_finite: bool = True
-    """Refuse input tensors that hold NaN or infinity."""
+    """Refuse NaN and infinities in the tensors for classifiers. A model's config.toml may say otherwise."""
 
     tap_sessions: PositiveInt = 4
     """Sessions kept per model for sets of layers that were asked for. Each holds the weights once more."""
@@ -144,6 +159,9 @@ class Settings(BaseSettings):
 
     log_level: LogLevel = "info"
     """Least severe log lines that are written. One line a call is info."""
+
+    access_log_rate: NonNegativeInt = 100
+    """Most answered calls a second that get a log line of their own. Calls that fail always do."""
 
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from operator import add
 from threading import Lock
 from typing import Literal, NamedTuple
 
 Change = Literal["loaded", "refused", "removed", "config_applied", "config_refused"]
 """What became of a version, or of a config.toml, that came, changed or went."""
+
+_MOST_RECENT = 256
 
 
 class Inference(NamedTuple):
@@ -25,6 +29,10 @@ class Inference(NamedTuple):
     infer_ns: int
     output_ns: int
     """Making the answer of the arrays."""
+    cached: bool = False
+    """Whether the response cache had the answer, so that nothing was run."""
+    cache_ns: int = 0
+    """Using the response cache; 0 without it."""
 
 
 @dataclass(slots=True)
@@ -43,6 +51,33 @@ class Totals:
     queue_ns: int = 0
     infer_ns: int = 0
     output_ns: int = 0
+    cache_hits: int = 0
+    """Answered requests that were not run; neither they nor their time count in samples and the others."""
+    cache_hit_ns: int = 0
+    cache_misses: int = 0
+    cache_miss_ns: int = 0
+
+    def add_runs(self, runs: Iterable[Inference]) -> None:
+        """Add requests that were run."""
+        samples, executions, input_ns, queue_ns, infer_ns, output_ns, _, cache_ns = zip(*runs, strict=True)
+        self.samples += sum(samples)
+        self.executions += sum(executions)
+        self.input_ns += sum(input_ns)
+        self.queue_ns += sum(queue_ns)
+        self.infer_ns += sum(infer_ns)
+        self.output_ns += sum(output_ns)
+        self.cache_misses += sum(took > 0 for took in cache_ns)
+        self.cache_miss_ns += sum(cache_ns)
+
+
+def combined(parts: Iterable[Totals]) -> Totals:
+    """Add up what several processes have counted."""
+    whole = Totals()
+    for part in parts:
+        for name in Totals.__slots__:
+            join = max if name == "last_ms" else add
+            setattr(whole, name, join(getattr(whole, name), getattr(part, name)))
+    return whole
 
 
 class Statistics:
@@ -51,20 +86,15 @@ class Statistics:
     def __init__(self) -> None:
         self._lock = Lock()
         self._totals = Totals()
+        self._recent: deque[tuple[Inference, int, int]] = deque()  # not in the totals yet
 
     def succeeded(self, inference: Inference, duration_ns: int) -> None:
         """Count a request that was answered, and how long it took from its arrival on."""
-        totals = self._totals
-        with self._lock:
-            totals.successes += 1
-            totals.samples += inference.samples
-            totals.executions += inference.executions
-            totals.last_ms = time.time_ns() // 1_000_000
-            totals.success_ns += duration_ns
-            totals.input_ns += inference.input_ns
-            totals.queue_ns += inference.queue_ns
-            totals.infer_ns += inference.infer_ns
-            totals.output_ns += inference.output_ns
+        # Adding up nine sums a call costs more than keeping what is to be added.
+        self._recent.append((inference, duration_ns, time.time_ns()))
+        if len(self._recent) >= _MOST_RECENT:
+            with self._lock:
+                self._add_recent()
 
     def failed(self, duration_ns: int) -> None:
         """Count a request that failed."""
@@ -72,10 +102,31 @@ class Statistics:
             self._totals.failures += 1
             self._totals.failure_ns += duration_ns
 
+    def inherit(self, totals: Totals) -> None:
+        """Add what another process has counted that isn't there any more."""
+        with self._lock:
+            self._totals = combined((self._totals, totals))
+
     def totals(self) -> Totals:
         """Return a copy of the sums so far."""
         with self._lock:
+            self._add_recent()
             return replace(self._totals)
+
+    def _add_recent(self) -> None:
+        recent = [self._recent.popleft() for _ in range(len(self._recent))]
+        if not recent:
+            return
+        inferences, durations, ends = zip(*recent, strict=True)
+        totals = self._totals
+        totals.successes += len(recent)
+        totals.last_ms = max(totals.last_ms, max(ends) // 1_000_000)
+        totals.success_ns += sum(durations)
+        hits = [inference for inference in inferences if inference.cached]
+        totals.cache_hits += len(hits)
+        totals.cache_hit_ns += sum(inference.cache_ns for inference in hits)
+        if runs := [inference for inference in inferences if not inference.cached]:
+            totals.add_runs(runs)
 
 
 class ChangeCounts:

@@ -28,17 +28,18 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "device", "tensors", "statistics"},
-    {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
+    {"cpus", "providers", "device", "binding", "tensors", "statistics", "channel", "peers"},
+    {"onnx_file", "determinism", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading", "version_labels"},
     {"start_up", "settling", "folder_view", "trial", "changeover", "reconciler"},
-    {"scheduler", "lane", "job"},
+    {"scheduler", "lane", "slices", "job", "cache"},
     {"retirement", "watch", "live"},
     {"api"},
     {"transport"},
-    {"server", "reflection"},
+    {"server", "reflection", "health"},
+    {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck"},
 )
 MOST_LINES = 300
@@ -144,23 +145,31 @@ def test_no_import_cycle() -> None:
         (
             "grpc",
             {
-                *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
-                "service.healthcheck",
+                *("service.api.status", "service.transport.grpcio", "service.reflection"),
+                *("service.health", "service.healthcheck"),
             },
         ),
         (
             "protos",
             {
-                *("service.api.classify", "service.api.describe", "service.server", "service.reflection"),
+                *("service.api.classify", "service.api.scores", "service.api.describe"),
+                *("service.server", "service.reflection"),
                 *(f"service.api.oip.{name}" for name in ("answers", "contents", "control", "infer")),
-                *(
-                    f"service.api.oip.{name}"
-                    for name in ("interface", "metadata", "methods", "parameters", "repository")
-                ),
+                *(f"service.api.oip.{name}" for name in ("interface", "known", "query", "metadata")),
+                *(f"service.api.oip.{name}" for name in ("methods", "parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.device", "service.model"}),
-        ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
+        (
+            "asyncio",
+            {
+                "service.transport.grpcio",
+                "service.server",
+                "service.health",
+                "service.worker",
+                "service.__main__",
+            },
+        ),
+        ("onnxruntime", {"service.binding", "service.device", "service.model"}),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:
@@ -177,7 +186,9 @@ def test_the_environment_is_read_in_few_places() -> None:
     texts = {name: path.read_text() for name, path in sources("service").items()}
     readers = {name for name, text in texts.items() if re.search(r"os\.(environ|getenv)|sys\.argv", text)}
 
-    assert readers == {"service", "service.settings", "service.__main__", "service.healthcheck"}
+    entries = {"service.__main__", "service.worker", "service.healthcheck"}
+    handing_on = {"service.worker_process"}
+    assert readers == {"service", "service.settings", *entries, *handing_on}
 
 
 @pytest.mark.parametrize("package", ["service", "training", "featurelens"])
@@ -191,9 +202,14 @@ def test_no_file_is_long(package: str) -> None:
     ("imported", "absent"),
     [
         pytest.param(
-            "service.__main__",
+            "service.__main__, service.server",
             "torch training featurelens onnxscript matplotlib",
             id="the server needs no torch",
+        ),
+        pytest.param(
+            "service.__main__, service.supervisor",
+            "onnxruntime onnx numpy grpc google PIL pygrpc_native",
+            id="the supervisor stays small",
         ),
         pytest.param(
             "featurelens, featurelens.cli",

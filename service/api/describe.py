@@ -46,7 +46,6 @@ class DescribeMethods:
         except DecodeError as error:
             raise InvalidRequestError("the request is not an encoded DescribeModelRequest") from error
         served = self._repository.get(request.model, request.version)
-        call.note(model=served.name, version=served.version)
         answer = _description(served, include_weights=request.include_weights).SerializeToString()
         if len(answer) > self._max_response_bytes:
             raise LimitExceededError(
@@ -87,6 +86,7 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         opset=graph.opset,
         producer=graph.producer,
         metadata=graph.metadata,
+        fallback_reason=model.fallback_reason,
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from service.api.call import Call
+from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher
 from service.api.status import status_of
 from service.errors import DrainingError, LimitExceededError, ServiceError, StartupError
@@ -29,8 +29,16 @@ _IO_THREADS = 1
 class NativeTransport:
     """Takes the calls of an address; what isn't unary goes on to a grpcio server on a Unix socket."""
 
-    def __init__(self, address: str, fallback: str, dispatcher: Dispatcher, limits: TransportLimits) -> None:
-        """Bind and start.
+    def __init__(
+        self,
+        address: str,
+        fallback: str,
+        dispatcher: Dispatcher,
+        limits: TransportLimits,
+        *,
+        reuse_port: bool = False,
+    ) -> None:
+        """Bind and start; others may bind the address too if they and this one want to reuse the port.
 
         Raises:
             StartupError: the address can't be bound.
@@ -43,7 +51,7 @@ class NativeTransport:
         self._idle = Event()
         self._closed = Event()
         self._busy_since: float | None = None
-        self._front = self._listen(address, fallback)
+        self._front = self._listen(address, fallback, reuse_port)
         self.address = f"{address.rpartition(':')[0]}:{self._front.bound_port}"
         self._receiver = Thread(target=self._receive, name="native", daemon=True)
         self._receiver.start()
@@ -63,7 +71,7 @@ class NativeTransport:
         self._watcher.join()
         self._receiver.join()
 
-    def _listen(self, address: str, fallback: str) -> NativeGrpcFront:
+    def _listen(self, address: str, fallback: str, reuse_port: bool) -> NativeGrpcFront:
         limits = self._limits
         try:
             front = NativeGrpcFront(
@@ -74,6 +82,7 @@ class NativeTransport:
                 keepalive_time_ms=limits.keepalive_time_s * 1000,
                 keepalive_timeout_ms=limits.keepalive_timeout_s * 1000,
                 max_concurrent_streams=limits.max_concurrent_streams,
+                reuse_port=reuse_port,
             )
         except OSError as error:
             raise StartupError(
@@ -121,7 +130,8 @@ class NativeTransport:
         remaining_s: float | None,
     ) -> None:
         name, handler = self._methods[method_id]
-        call = _NativeCall(name, self._limits.deadline(remaining_s), request_id_in(metadata), self, call_id)
+        deadline = self._limits.deadline(remaining_s)
+        call = _NativeCall(name, deadline, request_id_in(metadata), self._dispatcher.observe, self, call_id)
         self._calls[call_id] = call
         if self._draining:
             call.fail(DrainingError("the server is shutting down; try another one"))
@@ -150,10 +160,18 @@ class NativeTransport:
 class _NativeCall(Call):
     """A call whose outcome goes to the front."""
 
+    __slots__ = ("_call_id", "_transport")
+
     def __init__(
-        self, method: str, deadline: float, request_id: str | None, transport: NativeTransport, call_id: int
+        self,
+        method: str,
+        deadline: float,
+        request_id: str | None,
+        observe: Observe,
+        transport: NativeTransport,
+        call_id: int,
     ) -> None:
-        super().__init__(method, deadline, request_id)
+        super().__init__(method, deadline, request_id, observe)
         self._transport = transport
         self._call_id = call_id
 

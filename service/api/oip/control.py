@@ -31,22 +31,21 @@ class ControlMethods:
             raise InvalidRequestError(
                 "a model is loaded of the repository's files, not of the request's; leave the parameters out"
             )
-        name = _name(request.repository_name, request.model_name, call)
+        name = _name(request.repository_name, request.model_name)
         self._live.load(name, _answer(call, pb.RepositoryModelLoadResponse().SerializeToString()))
 
     def unload(self, data: bytes, call: Call) -> None:
         """Answer with an encoded RepositoryModelUnloadResponse, once the model takes no new calls."""
         request = parse(pb.RepositoryModelUnloadRequest, data)
-        name = _name(request.repository_name, request.model_name, call)
+        name = _name(request.repository_name, request.model_name)
         self._live.unload(name, _answer(call, pb.RepositoryModelUnloadResponse().SerializeToString()))
 
 
-def _name(repository: str, model: str, call: Call) -> str:
+def _name(repository: str, model: str) -> str:
     if repository:
         raise InvalidRequestError("there is one repository, without a name; leave repository_name empty")
     if not model:
         raise InvalidRequestError("the request names no model")
-    call.note(model=model[:100])
     return model
 
 

@@ -16,6 +16,7 @@ from service.api.oip.parameters import NO_SHARED_MEMORY
 from service.api.oip.repository import RepositoryMethods
 from service.errors import UnimplementedError
 from service.live import LiveRepository
+from service.peers import Peers
 from service.repository import Repository
 from service.scheduler import Scheduler
 
@@ -54,11 +55,12 @@ class InferenceService:
         workers: Executor,
         limits: RequestLimits,
         is_ready: Callable[[], bool],
+        peers: Peers,
         live: LiveRepository | None = None,
     ) -> None:
         infer = InferMethod(repository, scheduler, workers, limits)
         metadata = MetadataMethods(repository, is_ready, limits.max_images)
-        models = RepositoryMethods(repository)
+        models = RepositoryMethods(repository, peers)
         control = (
             ControlMethods(live).handlers if live else dict.fromkeys(CONTROL_METHODS, _not_offered(_CONTROL))
         )
@@ -71,8 +73,8 @@ class InferenceService:
                 "ModelReady": metadata.model_ready,
                 "ModelMetadata": metadata.model_metadata,
                 "ModelConfig": off_thread(metadata.model_config, workers),
-                "ModelStatistics": models.statistics,
-                "RepositoryIndex": models.index,
+                "ModelStatistics": off_thread(models.statistics, workers),
+                "RepositoryIndex": off_thread(models.index, workers),
                 "ModelInfer": infer.unary,
                 **control,
                 **{method: _not_offered(reason) for method, reason in _NOT_OFFERED.items()},

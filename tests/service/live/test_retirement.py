@@ -40,7 +40,7 @@ def retirement(scheduler: Scheduler) -> Iterator[Retirement]:
 
 def served(version: int = 1) -> ServedModel:
     model = Model(onnx_models.classifier().SerializeToString(), Execution())
-    return ServedModel("tiny", str(version), model, None)
+    return ServedModel("tiny", str(version), model, None, finite=True)
 
 
 def lanes() -> int:

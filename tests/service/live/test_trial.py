@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -23,7 +24,7 @@ from tests.service import onnx_models
 from tests.service.live.repositories import ask, put, wait_until, wait_until_true
 from tests.serving import Serving
 
-OPTIONS = LoadOptions(Execution(), 4, BatchingLimits(), 10**9, share_threads=True)
+OPTIONS = LoadOptions(Execution(), 4, BatchingLimits(), 10**9, refuse_non_finite=True, share_threads=True)
 PLAIN = ModelConfig()
 LIMITS = TrialLimits(seconds=60, memory_mib=512)
 
@@ -78,8 +79,11 @@ def test_what_the_config_makes_wrong_is_refused() -> None:
 
 
 def children() -> list[int]:
-    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with suppress(OSError):  # the thread has just ended
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 @pytest.mark.parametrize(
