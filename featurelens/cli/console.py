@@ -1,4 +1,7 @@
-"""How the command talks: tables, progress and complaints, for people on a terminal and for pipes."""
+"""How the command talks: tables, progress and complaints, for people on a terminal and for pipes.
+
+rich is loaded when something is drawn with it: `featurelens serve` lives long and needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ import json
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
 
 
 class CommandError(Exception):
@@ -27,6 +29,8 @@ class Output(StrEnum):
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows as a table; in a pipe as plain columns, parted by two spaces or more."""
+    from rich.console import Console
+
     console = Console()
     if not console.is_terminal:
         lines = [[printable(cell) for cell in row] for row in rows]
@@ -36,6 +40,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Make a table for a terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
@@ -70,6 +78,9 @@ def complain(message: str) -> None:
 
 def progress(unit: str) -> Progress:
     """Return a progress bar on stderr, for terminals only: done of all, a free `note`, the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     return Progress(
         BarColumn(),

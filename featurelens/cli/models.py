@@ -10,8 +10,6 @@ from threading import Event
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.live import Live
 
 from featurelens.cli.console import (
     CommandError,
@@ -122,6 +120,9 @@ def _looks(client: Client, interval: float, most: int) -> Iterator[Models]:
 
 
 def _watch(looks: Iterator[Models]) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
     console = Console()
     if not console.is_terminal:
         _print_changes(looks)
