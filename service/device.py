@@ -30,6 +30,8 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+
 _BUILD_TIMEOUT_S = 900.0  # TensorRT builds an engine, in minutes, when it first sees a shape
 _CUDA, _TENSORRT = Cuda(), Tensorrt()  # with the options that nobody chose
 _FATAL = 4
@@ -195,6 +197,11 @@ def ending_within(seconds: float) -> Iterator[ort.RunOptions]:
         alarm.cancel()
     if options.terminate:
         raise ModelLoadError(f"a trial run did not end within {seconds:g} s")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory could not be had."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def reason_of(error: Exception) -> str:

@@ -52,6 +52,13 @@ class Scheduler:
         """
         return _Trip(self._thread)
 
+    def retire(self, model: Model) -> None:
+        """Finish the queued jobs of a model that no call holds any more, and end its lane."""
+        with self._lock:
+            lane = self._lanes.pop(id(model), None)
+        if lane is not None:
+            lane.close()
+
     def close(self) -> None:
         """Refuse new jobs, finish those that are queued, end the threads."""
         with self._lock:

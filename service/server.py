@@ -31,13 +31,15 @@ from service.device import Execution, resolve
 from service.errors import StartupError
 from service.health import add_health
 from service.images import ImageLimits
-from service.loading import LoadOptions, load_models
+from service.live import LiveRepository, following
+from service.loading import LoadOptions
 from service.peers import Alone, Peers
 from service.providers import Cuda, Tensorrt
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
+from service.start_up import Started, load_models
 from service.transport.grpcio import GrpcioTransport
 from service.transport.limits import TransportLimits
 
@@ -70,14 +72,16 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     """
     peers = peers or Alone()
     cpus = max(1, available_cpus() // peers.count)
-    repository = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
+    started = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
+    repository = started.repository
     # What is here now stays. To look through all of it for garbage again and again would cost calls their
     # latency: tens of milliseconds at a time.
     gc.freeze()
     scheduler = Scheduler(settings.instances, _response_cache(settings))
-    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers:
+    live = following(started, settings, scheduler.retire)
+    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers, live as followed:
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, followed)
         shared = peers.count > 1
         transport = GrpcioTransport(dispatcher, _transport_limits(settings), reuse_port=shared)
         health = add_health(transport.server, _HEALTH_NAMES)
@@ -149,7 +153,7 @@ def takes_native(transport: str) -> bool:
     return installed and transport != "grpcio"
 
 
-def load_repository(settings: Settings, cpus: int | None = None) -> Repository:
+def load_repository(settings: Settings, cpus: int | None = None) -> Started:
     """Load the models that the settings name, for a process that has this many CPUs to itself; None: all.
 
     Raises:
@@ -198,9 +202,13 @@ def _dispatcher(
     workers: Executor,
     draining: Event,
     peers: Peers,
+    live: LiveRepository | None,
 ) -> Dispatcher:
     limits = _request_limits(settings)
-    inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set(), peers)
+    control = live if settings.model_control else None
+    inference = InferenceService(
+        repository, scheduler, workers, limits, lambda: not draining.is_set(), peers, control
+    )
     classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
     return Dispatcher(

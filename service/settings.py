@@ -43,6 +43,21 @@ class Settings(BaseSettings):
     model_repository: Path | None = None
     """Folder of models, <name>/<version>/model.onnx. Without one, the LeNet that ships is served."""
 
+    watch: bool = True
+    """Follow changes of the model repository while serving; the models that ship are never watched."""
+
+    watch_settle_s: PositiveFloat = 1.0
+    """How long a file of the repository has to be left alone before it counts as written, in seconds."""
+
+    trial_timeout_s: NonNegativeFloat = 120.0
+    """How long a new version may take to load in a process of its own, in seconds. 0: it is not tried."""
+
+    trial_memory_mib: PositiveInt = 4096
+    """Memory that it may take there, in MiB, besides 8 times its file."""
+
+    model_control: bool = False
+    """Offer RepositoryModelLoad and RepositoryModelUnload."""
+
     max_model_bytes: PositiveInt = 2 * 1024 * MiB - 1
     """Largest model file, as large as ONNX files can be. Loading takes several times its size in memory."""
 

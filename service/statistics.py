@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from operator import add
 from threading import Lock
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Change = Literal["loaded", "refused", "removed", "config_applied", "config_refused"]
+"""What became of a version, or of a config.toml, that came, changed or went."""
 
 _MOST_RECENT = 256
 
@@ -124,3 +127,21 @@ class Statistics:
         totals.cache_hit_ns += sum(inference.cache_ns for inference in hits)
         if runs := [inference for inference in inferences if not inference.cached]:
             totals.add_runs(runs)
+
+
+class ChangeCounts:
+    """How often models changed while they were served, by model and what became of it; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: Counter[tuple[str, Change]] = Counter()
+
+    def add(self, model: str, change: Change) -> None:
+        """Count a change."""
+        with self._lock:
+            self._counts[model, change] += 1
+
+    def totals(self) -> dict[tuple[str, Change], int]:
+        """Return a copy of the counts so far."""
+        with self._lock:
+            return dict(self._counts)

@@ -10,7 +10,8 @@ import numpy as np
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.device import ending_within, reason_of
+from service.device import ending_within, is_out_of_memory, reason_of
+from service.errors import ModelLoadError
 from service.feeds import blank
 from service.graph import TensorSpec
 from service.model import RUN_ERRORS, Model
@@ -24,7 +25,9 @@ _SLOW_RUN = 1 / 30
 """Of the time for all. After a run that took longer no larger batch is tried: the server's start waits."""
 
 
-def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float | None = None) -> None:
+def warm_up(
+    model: Model, layers: Sequence[str] = (), *, timeout_s: float | None = None, strict: bool = False
+) -> None:
     """Run a model on batches of 1, 2, 4, ... items, up to its largest batch, as far as time and memory allow.
 
     What the first run of a shape costs (memory, and on a GPU the choice of kernels) no request pays then. The
@@ -35,9 +38,10 @@ def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float | None
         model: The model.
         layers: Layers that are to be returned as well as the declared outputs.
         timeout_s: Most that all runs together may take; None: what the model's device needs.
+        strict: Whether a lack of memory is an error.
 
     Raises:
-        ModelLoadError: The runs went on until they were stopped.
+        ModelLoadError: The runs went on until they were stopped, or lacked memory.
     """
     outputs = tuple(dict.fromkeys((*(spec.name for spec in model.outputs), *layers)))
     limit_s = model.trial_timeout_s if timeout_s is None else timeout_s
@@ -49,6 +53,8 @@ def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float | None
                 if time.perf_counter() - started_s > limit_s * _SLOW_RUN:
                     return
         except RUN_ERRORS as error:
+            if strict and is_out_of_memory(error):
+                raise ModelLoadError(f"a run lacks memory: {reason_of(error)}") from error
             _log.info("model not warmed up", digest=model.digest, reason=reason_of(error))
 
 

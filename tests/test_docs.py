@@ -29,6 +29,9 @@ ADDRESS = "127.0.0.1:8001"
 # Commands that are not run here, and where they are.
 ELSEWHERE = {
     "featurelens serve": "tests/e2e, scripts/serving.py",
+    "featurelens models --watch": "tests/featurelens/cli/test_models.py; it never ends",
+    "featurelens models label flowers canary 3 --model-repository mymodels": "as above",
+    "featurelens models rollback flowers --model-repository mymodels": "as above",
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",
     "docker-compose up --build --detach": "tests/containers",

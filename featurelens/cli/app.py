@@ -7,7 +7,7 @@ import sys
 import typer
 
 from featurelens import __version__
-from featurelens.cli import batch, classify, describe, evaluate, extras
+from featurelens.cli import batch, classify, describe, evaluate, extras, models
 from featurelens.cli.console import CommandError, complain
 from featurelens.errors import FeaturelensError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 app.command(context_settings=_HAND_ON, add_help_option=False)(extras.serve)
 app.command()(classify.classify)
-app.command()(describe.models)
+app.add_typer(models.app, name="models")
 app.command()(describe.layers)
 app.command()(batch.batch)
 app.command(context_settings=_HAND_ON, add_help_option=False)(extras.train)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.table import Table
 
 
 class CommandError(Exception):
@@ -28,21 +29,27 @@ class Output(StrEnum):
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows as a table; in a pipe as plain columns, parted by two spaces or more."""
-    from rich import box
     from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        lines = [[printable(cell) for cell in row] for row in rows]
+        return _print_plain([[name.upper() for name in columns], *lines])
+    return console.print(make_table(columns, rows))
+
+
+def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a table for a terminal."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    lines = [[printable(cell) for cell in row] for row in rows]
-    console = Console()
-    if not console.is_terminal:
-        return _print_plain([[name.upper() for name in columns], *lines])
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(cell) for cell in line))
-    return console.print(table)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
 
 
 _NUMBERS = {"probability", "parameters"}

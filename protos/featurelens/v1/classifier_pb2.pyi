@@ -214,7 +214,9 @@ class ClassifyRequest(_message.Message):
     model: _builtins.str
     """Name of the model; empty: the only model there is."""
     version: _builtins.str
-    """Version of the model, as ListModels gives it; empty: the newest that is ready."""
+    """Version of the model, or one of its labels, as ListModels gives them; empty: the version labelled "stable",
+    or the newest that is ready.
+    """
     id: _builtins.str
     """Chosen by the caller, returned in the answer, and the request id of the server's log. Needed in a stream."""
     top_k: _builtins.int
@@ -497,6 +499,7 @@ class ModelSummary(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The folder's name in the repository."""
     version: _builtins.str
@@ -504,11 +507,15 @@ class ModelSummary(_message.Message):
     state: Global___ModelState.ValueType
     """Whether it can be called."""
     reason: _builtins.str
-    """Why not, if it can't."""
+    """Why not, if it can't; if it can, why a change to it was refused."""
     digest: _builtins.str
     """SHA-256 of the model file, in lower-case hexadecimal; empty until it is ready."""
     provider: _builtins.str
     """The execution provider that runs it, as ONNX Runtime names it; empty until it is ready."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that requests may use for this version in place of its number."""
+
     def __init__(
         self,
         *,
@@ -518,10 +525,11 @@ class ModelSummary(_message.Message):
         reason: _builtins.str = ...,
         digest: _builtins.str = ...,
         provider: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "labels", b"labels", "name", b"name", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -563,7 +571,7 @@ class DescribeModelRequest(_message.Message):
     model: _builtins.str
     """Name of the model; empty: the only model there is."""
     version: _builtins.str
-    """Version of the model; empty: the newest that is ready."""
+    """Version of the model, or one of its labels; empty: as in ClassifyRequest."""
     include_weights: _builtins.bool
     """Also return the weights of every layer."""
     def __init__(

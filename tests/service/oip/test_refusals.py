@@ -124,8 +124,14 @@ def test_parts_of_the_protocol_that_are_not_offered(
 @pytest.mark.parametrize(
     ("method", "text"),
     [
-        ("RepositoryModelLoad", "models are loaded when the server starts"),
-        ("RepositoryModelUnload", "models are loaded when the server starts"),
+        (
+            "RepositoryModelLoad",
+            "models can't be loaded or unloaded by callers here: the setting model_control is off",
+        ),
+        (
+            "RepositoryModelUnload",
+            "models can't be loaded or unloaded by callers here: the setting model_control is off",
+        ),
         ("TraceSetting", "flags of the server"),
         ("LogSettings", "flags of the server"),
         *(
