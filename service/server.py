@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.access_log import AccessLog
+from service.api.call import Observe, all_told
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -36,6 +37,7 @@ from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
+from service.tracing import tracing
 from service.transport.grpcio import bind, build_server
 from service.transport.limits import TransportLimits
 
@@ -65,9 +67,12 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     """
     repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
     scheduler = Scheduler(settings.instances)
-    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
+    with (
+        ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers,
+        tracing(settings.trace_endpoint, settings.trace_sample_ratio) as tracers,
+    ):
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, tracers)
         server = build_server(dispatcher, _transport_limits(settings))
         health_servicer = _add_health(server)
         if settings.reflection:
@@ -170,7 +175,12 @@ def _execution(settings: Settings) -> Execution:
 
 
 def _dispatcher(
-    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor, draining: Event
+    settings: Settings,
+    repository: Repository,
+    scheduler: Scheduler,
+    workers: Executor,
+    draining: Event,
+    observers: Sequence[Observe] = (),
 ) -> Dispatcher:
     limits = _request_limits(settings)
     inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set())
@@ -189,7 +199,7 @@ def _dispatcher(
         },
         max_concurrent_calls=settings.max_concurrent_calls,
         trip=scheduler.trip,
-        observe=AccessLog(settings.access_log_rate).write,
+        observe=all_told(*observers, AccessLog(settings.access_log_rate).write),
     )
 
 

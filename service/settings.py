@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from service.errors import StartupError
@@ -132,6 +132,12 @@ class Settings(BaseSettings):
 
     access_log_rate: NonNegativeInt = 100
     """Most answered calls a second that get a log line of their own. Calls that fail always do."""
+
+    trace_endpoint: Annotated[str, Field(pattern="^(https?://.+)?$")] = ""
+    """URL of an OpenTelemetry collector, OTLP over gRPC, such as http://localhost:4317; else no traces."""
+
+    trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the calls without a caller's span that are traced. Those with one are if the caller's is."""
 
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:

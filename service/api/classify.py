@@ -121,6 +121,7 @@ class ClassifyMethod:
         done = partial(self._finish, plan, feed, decode_ns)
         key = run_key(model, feeds, outputs, len(feed))
         job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key)
+        plan.tally.queued_ns = job.queued_ns
         self._scheduler.submit(job)
 
     def _finish(self, plan: _Plan, feed: np.ndarray, decode_ns: int, outcome: Result | ServiceError) -> None:

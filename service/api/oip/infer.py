@@ -51,7 +51,7 @@ class _Question:
         self.query = query
         self.input_ns = input_ns
         self.tally.layers = query.layers
-        return Job(
+        job = Job(
             self.served.model,
             feeds,
             query.names,
@@ -61,6 +61,8 @@ class _Question:
             query.urgency.priority,
             query.run_key,
         )
+        self.tally.queued_ns = job.queued_ns
+        return job
 
     def answer(self, outcome: Result | ServiceError) -> None:
         """Encode what the run gave; called on the scheduler's thread, so it ends the call itself."""
