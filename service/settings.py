@@ -52,11 +52,14 @@ class Settings(BaseSettings):
     transport: Literal["auto", "native", "grpcio"] = "auto"
     """What carries the calls. native is several times faster; auto takes it where it is installed."""
 
+    workers: PositiveInt | Literal["auto"] = 1
+    """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
 
     threads: NonNegativeInt = 0
-    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give."""
+    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give a worker."""
 
     cuda_memory_limit_mib: NonNegativeInt = 0
     """Most GPU memory that the arena of one model takes, in MiB. 0: no limit."""
@@ -77,10 +80,10 @@ class Settings(BaseSettings):
     """How many batches of one model may run at once."""
 
     max_queue_size: PositiveInt = 512
-    """Most requests that wait for one model. One more is refused with RESOURCE_EXHAUSTED."""
+    """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
 
     max_concurrent_calls: PositiveInt = 1024
-    """Most requests in the server at once, decoding included. One more is refused."""
+    """Most requests in a worker at once, decoding included. One more is refused."""
 
     max_images_per_request: PositiveInt = 1024
     """Most images in one request."""

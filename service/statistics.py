@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from operator import add
 from threading import Lock
 from typing import NamedTuple
 
@@ -44,6 +46,16 @@ class Totals:
     output_ns: int = 0
 
 
+def combined(parts: Iterable[Totals]) -> Totals:
+    """Add up what several processes have counted."""
+    whole = Totals()
+    for part in parts:
+        for name in Totals.__slots__:
+            join = max if name == "last_ms" else add
+            setattr(whole, name, join(getattr(whole, name), getattr(part, name)))
+    return whole
+
+
 class Statistics:
     """The totals of one version of a model."""
 
@@ -65,6 +77,11 @@ class Statistics:
         with self._lock:
             self._totals.failures += 1
             self._totals.failure_ns += duration_ns
+
+    def inherit(self, totals: Totals) -> None:
+        """Add what another process has counted that isn't there any more."""
+        with self._lock:
+            self._totals = combined((self._totals, totals))
 
     def totals(self) -> Totals:
         """Return a copy of the sums so far."""

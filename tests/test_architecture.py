@@ -28,7 +28,7 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "device", "tensors", "statistics"},
+    {"cpus", "device", "tensors", "statistics", "channel", "peers"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
@@ -37,6 +37,7 @@ LAYERS = (
     {"api"},
     {"transport"},
     {"server", "reflection"},
+    {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck"},
 )
 MOST_LINES = 300
@@ -157,7 +158,7 @@ def test_no_import_cycle() -> None:
             },
         ),
         ("onnxruntime", {"service.device", "service.model"}),
-        ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
+        ("asyncio", {"service.transport.grpcio", "service.server", "service.worker", "service.__main__"}),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:
@@ -174,7 +175,9 @@ def test_the_environment_is_read_in_few_places() -> None:
     texts = {name: path.read_text() for name, path in sources("service").items()}
     readers = {name for name, text in texts.items() if re.search(r"os\.(environ|getenv)|sys\.argv", text)}
 
-    assert readers == {"service", "service.settings", "service.__main__", "service.healthcheck"}
+    entries = {"service.__main__", "service.worker", "service.healthcheck"}
+    handing_on = {"service.worker_process"}
+    assert readers == {"service", "service.settings", *entries, *handing_on}
 
 
 @pytest.mark.parametrize("package", ["service", "training", "featurelens"])
@@ -188,9 +191,14 @@ def test_no_file_is_long(package: str) -> None:
     ("imported", "absent"),
     [
         pytest.param(
-            "service.__main__",
+            "service.__main__, service.server",
             "torch training featurelens onnxscript matplotlib",
             id="the server needs no torch",
+        ),
+        pytest.param(
+            "service.__main__, service.supervisor",
+            "onnxruntime onnx numpy grpc google PIL pygrpc_native",
+            id="the supervisor stays small",
         ),
         pytest.param(
             "featurelens, featurelens.cli",

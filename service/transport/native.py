@@ -30,8 +30,16 @@ _IO_THREADS = 1
 class NativeTransport:
     """Takes the calls of an address; what isn't unary goes on to a grpcio server on a Unix socket."""
 
-    def __init__(self, address: str, fallback: str, dispatcher: Dispatcher, limits: TransportLimits) -> None:
-        """Bind and start.
+    def __init__(
+        self,
+        address: str,
+        fallback: str,
+        dispatcher: Dispatcher,
+        limits: TransportLimits,
+        *,
+        reuse_port: bool = False,
+    ) -> None:
+        """Bind and start; others may bind the address too if they and this one want to reuse the port.
 
         Raises:
             StartupError: the address can't be bound.
@@ -44,7 +52,7 @@ class NativeTransport:
         self._idle = Event()
         self._closed = Event()
         self._busy_since: float | None = None
-        self._front = self._listen(address, fallback)
+        self._front = self._listen(address, fallback, reuse_port)
         self.address = f"{address.rpartition(':')[0]}:{self._front.bound_port}"
         self._receiver = Thread(target=self._receive, name="native", daemon=True)
         self._receiver.start()
@@ -64,7 +72,7 @@ class NativeTransport:
         self._watcher.join()
         self._receiver.join()
 
-    def _listen(self, address: str, fallback: str) -> NativeGrpcFront:
+    def _listen(self, address: str, fallback: str, reuse_port: bool) -> NativeGrpcFront:
         limits = self._limits
         try:
             front = NativeGrpcFront(
@@ -75,6 +83,7 @@ class NativeTransport:
                 keepalive_time_ms=limits.keepalive_time_s * 1000,
                 keepalive_timeout_ms=limits.keepalive_timeout_s * 1000,
                 max_concurrent_streams=limits.max_concurrent_streams,
+                reuse_port=reuse_port,
             )
         except OSError as error:
             raise StartupError(
