@@ -26,35 +26,44 @@ class CallExporter(SpanExporter):
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
         self._is_open = True
-        self._complaints = _FirstOnly()
-        exporter_logger.addFilter(self._complaints)
+        self._is_down = False
+        self._complaints = _Complaints()
+        exporter_logger.filters.insert(0, self._complaints)
         self._otlp = OTLPSpanExporter(endpoint)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch; if the collector doesn't take it, try again with pauses, for some seconds."""
         result = self._otlp.export(list(_all(spans)))
-        if result is SpanExportResult.SUCCESS and self._complaints.came:
-            self._complaints.came = False
+        is_down = result is not SpanExportResult.SUCCESS
+        if is_down and not self._is_down:
+            reason = self._complaints.last
+            _log.warning("the collector takes no traces", endpoint=self._endpoint, reason=reason)
+        elif self._is_down and not is_down:
             _log.info("the collector takes traces again", endpoint=self._endpoint)
+        self._is_down = is_down
         return result
 
-    def shutdown(self) -> None:
-        """Close the connection; what is being sent is given up."""
+    def give_up(self) -> None:
+        """Close the connection; what is being sent, and what comes later, is lost."""
         if self._is_open:
             self._is_open = False
             self._otlp.shutdown()
-            exporter_logger.removeFilter(self._complaints)
+
+    def shutdown(self) -> None:
+        """Close the connection, when nothing is being sent any more."""
+        self.give_up()
+        exporter_logger.removeFilter(self._complaints)
 
 
-class _FirstOnly(logging.Filter):
-    """Lets the first complaint of an outage pass."""
+class _Complaints(logging.Filter):
+    """Keeps what the library logs, a line for each attempt, out of the log, and the last of it here."""
 
-    came = False
+    last = ""
 
-    def filter(self, _record: logging.LogRecord) -> bool:
-        """Tell whether to log a complaint."""
-        is_first, self.came = not self.came, True
-        return is_first
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Take a record."""
+        self.last = record.getMessage()
+        return False
 
 
 def _all(spans: Sequence[ReadableSpan]) -> Iterator[ReadableSpan]:

@@ -6,7 +6,6 @@ A call that isn't traced costs the choice alone. Whether one is, its caller's sp
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 from random import random
 from threading import Timer
 
@@ -19,7 +18,9 @@ from service.api.tracing.context import callers_span
 from service.api.tracing.exporter import CallExporter
 from service.api.tracing.spans import CallSpan
 from service.errors import ServiceError
+from service.versions import version_of
 
+_NAME = "featurelens"
 _MOST_FLUSH_S = 3.0
 """How long the end of the server may wait for the collector."""
 _PROBES = frozenset(f"/inference.GRPCInferenceService/Server{state}" for state in ("Live", "Ready"))
@@ -53,7 +54,7 @@ class Tracer:
 
     def close(self) -> None:
         """Send what hasn't been sent yet, within a few seconds."""
-        alarm = Timer(_MOST_FLUSH_S, self._exporter.shutdown)
+        alarm = Timer(_MOST_FLUSH_S, self._exporter.give_up)
         alarm.daemon = True
         alarm.start()
         self._batches.shutdown()  # type: ignore[no-untyped-call] # theirs
@@ -62,6 +63,6 @@ class Tracer:
 
 def _resource() -> Resource:
     """Describe this process; the OTEL_* variables win."""
-    ours = {"service.name": "featurelens", "service.version": version("featurelens")}
-    resource = Resource.create({**ours, "process.pid": os.getpid()})
+    ours = {"service.name": _NAME, "service.version": version_of(_NAME), "process.pid": os.getpid()}
+    resource = Resource.create(ours)
     return resource.merge(OTELResourceDetector().detect())
