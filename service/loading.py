@@ -37,6 +37,8 @@ class LoadOptions:
     tap_sessions: int
     batching: BatchingLimits
     max_model_bytes: int
+    refuse_non_finite: bool
+    """Refuse NaN and infinities in the inputs of classifiers; other models may have a use for them."""
     share_threads: bool
     """Give each session fewer threads where there are many."""
 
@@ -130,13 +132,16 @@ def _served(files: ModelFiles, version: _Version, options: LoadOptions) -> Serve
         raise ModelLoadError(f"{MODEL_FILE} is missing")
     batching = config.batching.over(options.batching)
     try:
-        model = Model(data, options.execution, options.tap_sessions, batching)
+        model = Model(data, options.execution, options.tap_sessions, batching, cache=config.cache)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
     classifier = Classifier.of(model, config)
     for outputs in ((), *_preloaded(model, config, options.tap_sessions)):
         warm_up(model, outputs)
-    return ServedModel(version.name, number, model, classifier)
+    finite = classifier is not None and options.refuse_non_finite
+    if config.refuse_non_finite is not None:
+        finite = config.refuse_non_finite
+    return ServedModel(version.name, number, model, classifier, finite)
 
 
 def _preloaded(model: Model, config: ModelConfig, tap_sessions: int) -> Iterable[Sequence[str]]:

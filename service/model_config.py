@@ -89,12 +89,16 @@ class ModelConfig(BaseModel):
     """Whether that output is logits, to be made probabilities. Unset: yes, unless Softmax computes it."""
     preprocessing: Preprocessing | None = None
     """How images are made into the input."""
+    refuse_non_finite: bool | None = None
+    """Whether NaN and infinities in its inputs are refused. Unset: as the server says, if it classifies."""
     batching: BatchingConfig = BatchingConfig()
     """How much requests may queue and share runs."""
     preload_taps: tuple[tuple[str, ...], ...] = ()
     """Sets of layers that the server gets ready to return when it loads the model."""
     versions: VersionPolicy = VersionPolicy()
     """Which versions are served."""
+    cache: bool = True
+    """Whether answers may be given again to equal requests, where the server has a response cache."""
 
 
 def read_model_config(files: ModelFiles, name: str) -> ModelConfig:

@@ -25,6 +25,8 @@ class ServedModel:
     version: str
     model: Model
     classifier_or_none: Classifier | None
+    finite: bool
+    """Whether NaN and infinities in its inputs are refused."""
     statistics: Statistics = field(default_factory=Statistics)
 
     def classifier(self) -> Classifier:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
-import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
@@ -28,12 +26,15 @@ from service.api.limits import RequestLimits
 from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
 from service.batching_limits import BatchingLimits
+from service.cache import ResponseCache
 from service.cpus import available_cpus
-from service.device import CudaOptions, Execution, resolve
+from service.device import Execution, resolve
 from service.errors import StartupError
+from service.health import add_health
 from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
 from service.peers import Alone, Peers
+from service.providers import Cuda, Tensorrt
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
@@ -46,7 +47,6 @@ _log: FilteringBoundLogger = structlog.get_logger()
 
 CLASSIFIER = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 _HEALTH_NAMES = ("", CLASSIFIER, INFERENCE)
-_SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,10 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     peers = peers or Alone()
     cpus = max(1, available_cpus() // peers.count)
     repository = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
-    scheduler = Scheduler(settings.instances)
+    # What is here now stays. To look through all of it for garbage again and again would cost calls their
+    # latency: tens of milliseconds at a time.
+    gc.freeze()
+    scheduler = Scheduler(settings.instances, _response_cache(settings))
     with (
         ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers,
         tracing(settings.trace_endpoint, settings.trace_sample_ratio) as tracers,
@@ -82,19 +85,20 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, tracers)
         shared = peers.count > 1
         transport = GrpcioTransport(dispatcher, _transport_limits(settings), reuse_port=shared)
-        health_servicer = _add_health(transport.server)
+        health = add_health(transport.server, _HEALTH_NAMES)
         if settings.reflection:
             add_reflection(transport.server)
         async with _listening(settings, dispatcher, transport, shared) as address:
             for name in _HEALTH_NAMES:
-                await health_servicer.set(name, _SERVING)
+                health.set_serving(name)
             try:
                 yield RunningServer(address, repository.ready_names())
             finally:
                 draining.set()
-                await health_servicer.enter_graceful_shutdown()
+                health.drain()
                 _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
                 await asyncio.sleep(settings.drain_s)
+                health.close()
         await asyncio.to_thread(scheduler.close)
 
 
@@ -162,6 +166,7 @@ def load_repository(settings: Settings, cpus: int | None = None) -> Repository:
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
         ),
         max_model_bytes=settings.max_model_bytes,
+        refuse_non_finite=settings.refuse_non_finite,
         share_threads=not settings.threads,
     )
     return load_models(settings.model_repository or _shipped_models(), options)
@@ -176,12 +181,18 @@ def _shipped_models() -> Path:
 
 def _execution(settings: Settings, cpus: int | None) -> Execution:
     limit = settings.cuda_memory_limit_mib
-    cuda = CudaOptions(
+    cuda = Cuda(
         gpu_mem_limit=limit * MiB if limit else None,
         arena_extend_strategy=settings.cuda_arena_strategy,
         cudnn_conv_algo_search=settings.cuda_cudnn_search,
     )
-    return resolve(settings.device, cuda, settings.threads or cpus)
+    tensorrt = Tensorrt(fp16=settings.tensorrt_fp16, engine_cache=settings.tensorrt_cache)
+    execution = resolve(settings.device, cuda, tensorrt, settings.threads or cpus)
+    return replace(execution, cpu_arena=settings.cpu_arena)
+
+
+def _response_cache(settings: Settings) -> ResponseCache | None:
+    return ResponseCache(settings.response_cache_mib * MiB) if settings.response_cache_mib else None
 
 
 def _dispatcher(
@@ -219,7 +230,6 @@ def _request_limits(settings: Settings) -> RequestLimits:
         max_images=settings.max_images_per_request,
         max_layers=settings.max_layers_per_request,
         max_response_bytes=settings.max_response_bytes,
-        refuse_non_finite=settings.refuse_non_finite,
         images=ImageLimits(max_pixels=settings.max_image_pixels, max_side=settings.max_image_side),
     )
 
@@ -232,10 +242,3 @@ def _transport_limits(settings: Settings) -> TransportLimits:
         max_deadline_s=settings.max_deadline_s,
         max_stream_in_flight=settings.max_stream_in_flight,
     )
-
-
-def _add_health(server: grpc.aio.Server) -> health.HealthServicer:
-    """Add grpc.health.v1, NOT_SERVING until told otherwise (the servicer's own default for "" is SERVING)."""
-    servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    return servicer

@@ -55,8 +55,8 @@ class Settings(BaseSettings):
     workers: PositiveInt | Literal["auto"] = 1
     """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """Where models run. cuda and tensorrt fail if it isn't there; auto takes cuda, or the CPU and says so."""
 
     threads: NonNegativeInt = 0
     """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give a worker."""
@@ -70,6 +70,15 @@ class Settings(BaseSettings):
     cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
     """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
 
+    tensorrt_fp16: bool = False
+    """Let TensorRT compute in half precision where that is faster. Answers change in the third digit."""
+
+    tensorrt_cache: Path | None = None
+    """Folder for the engines that TensorRT builds, in minutes. Without one it builds anew at every start."""
+
+    cpu_arena: bool = True
+    """Let sessions keep the CPU memory of their runs for the next ones. Off: less memory, slower runs."""
+
     max_batch_size: PositiveInt = 32
     """Most images of one run. Requests with more are run in slices, which take turns with other requests."""
 
@@ -81,6 +90,9 @@ class Settings(BaseSettings):
 
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
+
+    response_cache_mib: NonNegativeInt = 0
+    """Memory for answers that are given again to equal requests, in MiB. 0: every request runs."""
 
     max_concurrent_calls: PositiveInt = 1024
     """Most requests in a worker at once, decoding included. One more is refused."""
@@ -104,7 +116,7 @@ class Settings(BaseSettings):
     """Longest side of an encoded image, in pixels, checked before it is decoded."""
 
     refuse_non_finite: bool = True
-    """Refuse input tensors that hold NaN or infinity."""
+    """Refuse NaN and infinities in the tensors for classifiers. A model's config.toml may say otherwise."""
 
     tap_sessions: PositiveInt = 4
     """Sessions kept per model for sets of layers that were asked for. Each holds the weights once more."""

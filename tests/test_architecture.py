@@ -28,15 +28,15 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "device", "tensors", "statistics", "channel", "peers"},
-    {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
+    {"cpus", "providers", "device", "binding", "tensors", "statistics", "channel", "peers"},
+    {"onnx_file", "determinism", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
-    {"scheduler", "lane", "slices", "job"},
+    {"scheduler", "lane", "slices", "job", "cache"},
     {"api"},
     {"transport"},
-    {"server", "reflection"},
+    {"server", "reflection", "health"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck"},
 )
@@ -143,8 +143,8 @@ def test_no_import_cycle() -> None:
         (
             "grpc",
             {
-                *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
-                "service.healthcheck",
+                *("service.api.status", "service.transport.grpcio", "service.reflection"),
+                *("service.health", "service.healthcheck"),
             },
         ),
         (
@@ -157,8 +157,17 @@ def test_no_import_cycle() -> None:
                 *(f"service.api.oip.{name}" for name in ("parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.device", "service.model"}),
-        ("asyncio", {"service.transport.grpcio", "service.server", "service.worker", "service.__main__"}),
+        (
+            "asyncio",
+            {
+                "service.transport.grpcio",
+                "service.server",
+                "service.health",
+                "service.worker",
+                "service.__main__",
+            },
+        ),
+        ("onnxruntime", {"service.binding", "service.device", "service.model"}),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:

@@ -113,7 +113,7 @@ class ClassifyMethod:
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
         feeds = {plan.classifier.input.name: feed}
-        model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
+        model.check_inputs(feeds, finite=plan.served.finite)
         self._limits.check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
         plan.tally.layers = len(plan.layers)
@@ -140,6 +140,8 @@ class ClassifyMethod:
                 queue_ns=outcome.queue_ns,
                 infer_ns=outcome.compute_ns,
                 output_ns=time.perf_counter_ns() - started_ns,
+                cached=outcome.cached,
+                cache_ns=outcome.cache_ns,
             )
             plan.tally.run_batch_size = outcome.run_batch_size
             plan.call.succeed(answer)

@@ -82,6 +82,7 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         opset=graph.opset,
         producer=graph.producer,
         metadata=graph.metadata,
+        fallback_reason=model.fallback_reason,
     )
 
 

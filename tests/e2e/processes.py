@@ -32,6 +32,12 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(TIMEOUT_S)
 
+    @property
+    def resident_bytes(self) -> int:
+        """What the process holds in memory."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def workers(self) -> set[int]:
         """Return the ids of the processes that it has started."""
         processes = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]

@@ -72,7 +72,7 @@ def test_two_servers_never_share_a_port() -> None:
     [
         (["--model-repository", "/nowhere"], 1, "the model repository /nowhere is not a folder"),
         (["--device", "cuda"], 1, "pip install 'featurelens[cuda]'"),
-        (["--device", "tpu"], 2, "device: Input should be 'auto', 'cpu' or 'cuda'"),
+        (["--device", "tpu"], 2, "device: Input should be 'auto', 'cpu', 'cuda' or 'tensorrt'"),
         (["--grpc-address", "nonsense"], 1, "can't listen on nonsense"),
         (["--devce", "cpu"], 2, "unrecognized arguments: --devce"),
     ],

@@ -38,6 +38,7 @@ def load(folder: Path, **options: Any) -> Repository:  # noqa: ANN401 - of sever
         "tap_sessions": 4,
         "batching": LIMITS,
         "max_model_bytes": 10**6,
+        "refuse_non_finite": True,
         "share_threads": True,
     }
     return load_models(folder, LoadOptions(**(chosen | options)))
@@ -274,9 +275,9 @@ def test_sessions_share_a_number_of_threads(
     add(tmp_path, "tiny", 1, 2, config="versions.all = true")
     seen: list[int] = []
 
-    def model(data: bytes, execution: Execution, *more: Any) -> Model:  # noqa: ANN401 - handed on
+    def model(data: bytes, execution: Execution, *more: Any, **named: Any) -> Model:  # noqa: ANN401 - handed on
         seen.append(execution.intra_op_threads)
-        return Model(data, Execution(), *more)
+        return Model(data, Execution(), *more, **named)
 
     monkeypatch.setattr("service.loading.Model", model)
     load(tmp_path, execution=Execution(intra_op_threads=100), share_threads=share_threads)

@@ -329,7 +329,9 @@ class Timings(_message.Message):
     compute_ns: _builtins.int
     """The run, which other requests may have shared, in nanoseconds."""
     run_batch_size: _builtins.int
-    """How many images that run held, over all the requests that shared it."""
+    """How many images that run held, over all the requests that shared it; 0 if nothing was run because the response
+    cache had the answer.
+    """
     def __init__(
         self,
         *,
@@ -821,6 +823,7 @@ class DescribeModelResponse(_message.Message):
     OPSET_FIELD_NUMBER: _builtins.int
     PRODUCER_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    FALLBACK_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The folder's name in the repository."""
     version: _builtins.str
@@ -835,6 +838,8 @@ class DescribeModelResponse(_message.Message):
     """Version of the ONNX operator set."""
     producer: _builtins.str
     """What wrote the file, such as "pytorch 2.13.0"."""
+    fallback_reason: _builtins.str
+    """Why it runs on the CPU although the server looked for a better device; else empty."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes, in the order of the model's output."""
@@ -875,10 +880,11 @@ class DescribeModelResponse(_message.Message):
         opset: _builtins.int = ...,
         producer: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        fallback_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fallback_reason", b"fallback_reason", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

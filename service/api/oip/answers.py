@@ -8,7 +8,7 @@ import numpy as np
 
 from protos.inference import messages as pb
 from service.api.oip import strings
-from service.api.oip.datatypes import BYTES, WIRE, datatype_of
+from service.api.oip.datatypes import ANSWER_WIRE, BYTES, datatype_of
 from service.api.wire import LONGEST_VARINT, prefix, text, varint
 from service.errors import InvalidRequestError
 from service.job import Result
@@ -89,7 +89,7 @@ def _raw(array: np.ndarray) -> tuple[bytes | memoryview, ...]:
     """Return the elements as they go into the message; of texts with what comes before them."""
     if (datatype := datatype_of(array.dtype)) == BYTES:
         return text(_RAW, strings.encoded(array))
-    return (np.ascontiguousarray(array, WIRE[datatype]).data,)
+    return (np.ascontiguousarray(array, ANSWER_WIRE[datatype]).data,)
 
 
 def _before_number(name: bytes) -> list[bytes]:

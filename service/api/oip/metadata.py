@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from protos.inference import messages as pb
 from service.api.call import Call
-from service.api.oip.datatypes import BYTES, datatype_of
+from service.api.oip.datatypes import BYTES, datatype
 from service.api.oip.requests import parse
 from service.errors import ModelNotReadyError
 from service.graph import TensorSpec
@@ -86,7 +86,7 @@ class MetadataMethods:
 
 def _tensor(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
     return pb.ModelMetadataResponse.TensorMetadata(
-        name=spec.name, datatype=datatype_of(spec.dtype), shape=_sizes(spec)
+        name=spec.name, datatype=datatype(spec), shape=_sizes(spec)
     )
 
 
@@ -127,7 +127,7 @@ def _sizes(spec: TensorSpec) -> Sequence[int]:
 
 
 def _data_type(spec: TensorSpec) -> pb.DataType.ValueType:
-    name = datatype_of(spec.dtype) or "INVALID"
+    name = datatype(spec) or "INVALID"
     return pb.DataType.Value(f"TYPE_{'STRING' if name == BYTES else name}")
 
 

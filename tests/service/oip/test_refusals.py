@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from protos.inference import messages as pb
+from tests.service.conftest import HeldRuns
 from tests.service.oip.stub import (
     Code,
     InferenceStub,
@@ -18,11 +19,8 @@ from tests.service.oip.stub import (
     request,
 )
 from tests.service.oip.test_infer import SUMS, A
-from tests.service.test_calls import HeldRuns, held
 from tests.service.test_classify import digits
 from tests.serving import Serving
-
-__all__ = ["held"]  # the fixture
 
 BAD = Code.INVALID_ARGUMENT
 REGION = {"shared_memory_region": pb.InferParameter(string_param="region")}
