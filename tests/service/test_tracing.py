@@ -53,10 +53,12 @@ def collector() -> Iterator[Collector]:
 
 
 @contextmanager
-def traced(serving: Serving, collector: Collector, ratio: float) -> Iterator[grpc.Channel]:
+def traced(
+    serving: Serving, collector: Collector, ratio: float, **settings: object
+) -> Iterator[grpc.Channel]:
     """Serve until the block is left; then the collector has all there is."""
     with (
-        serving(trace_endpoint=collector.endpoint, trace_sample_ratio=ratio) as server,
+        serving(trace_endpoint=collector.endpoint, trace_sample_ratio=ratio, **settings) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         yield channel
@@ -126,6 +128,15 @@ def test_decoding_of_images_is_a_stage(serving: Serving, collector: Collector) -
     assert decode.end_time_unix_nano - decode.start_time_unix_nano == timings.decode_ns
     assert queue.end_time_unix_nano - queue.start_time_unix_nano == timings.queue_ns
     assert run.end_time_unix_nano - run.start_time_unix_nano == timings.compute_ns
+
+
+def test_an_answer_of_the_cache_has_a_stage_of_its_own(serving: Serving, collector: Collector) -> None:
+    with traced(serving, collector, ratio=1, response_cache_mib=1) as channel:
+        for _ in range(2):
+            InferenceStub(channel).ModelInfer(INFER)
+
+    stages = [[child.name for child in collector.below(span)] for span in collector.calls()]
+    assert stages == [STAGES, ["decode", "cache", "encode"]]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ class _Question:
                 raise outcome
             started_ns = time.perf_counter_ns()
             outputs = [_value(self.served, wanted, outcome) for wanted in self.query.outputs]
-            answer = self.frame(self.query.form.encode(self.request_id, outputs, outcome))
+            encoded = self.query.form.encode(self.request_id, outputs, self.input_ns, outcome)
+            answer = self.frame(encoded)
             self.limits.check_answer(len(answer))
             output_ns = time.perf_counter_ns() - started_ns
             self.tally.run_batch_size = outcome.run_batch_size
