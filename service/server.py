@@ -160,7 +160,7 @@ def load_repository(settings: Settings, cpus: int | None = None) -> Repository:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
     options = LoadOptions(
-        execution=_execution(settings, cpus),
+        execution=execution_of(settings, cpus),
         tap_sessions=settings.tap_sessions,
         batching=BatchingLimits(
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
@@ -179,7 +179,12 @@ def _shipped_models() -> Path:
     return in_wheel if in_wheel.is_dir() else package.parent / "models"
 
 
-def _execution(settings: Settings, cpus: int | None) -> Execution:
+def execution_of(settings: Settings, cpus: int | None = None) -> Execution:
+    """Choose how models run, in a process that has this many CPUs to itself; None: all.
+
+    Raises:
+        DeviceUnavailableError: the wanted device isn't there.
+    """
     limit = settings.cuda_memory_limit_mib
     cuda = Cuda(
         gpu_mem_limit=limit * MiB if limit else None,

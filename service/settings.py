@@ -176,4 +176,13 @@ def parse_settings(argv: Sequence[str]) -> Settings:
         pydantic.ValidationError: a value is not what its setting takes.
     """
     refuse_unknown_variables()
+    return read_settings(argv)
+
+
+def read_settings(argv: Sequence[str]) -> Settings:
+    """Do the same, with no look at variables that name no setting.
+
+    Raises:
+        pydantic.ValidationError: a value is not what its setting takes.
+    """
     return CliApp.run(Settings, cli_args=list(argv), cli_exit_on_error=True)

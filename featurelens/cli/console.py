@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 
 from rich import box
 from rich.console import Console
@@ -25,8 +26,18 @@ class Output(StrEnum):
     JSON = "json"
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as a table; in a pipe as plain columns, parted by two spaces or more."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    marks: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> None:
+    """Print rows as a table; in a pipe as plain columns, parted by two spaces or more.
+
+    Args:
+        columns: Their headings.
+        rows: Their cells.
+        marks: Cells that look different on a terminal, and how: a text and its style.
+    """
     lines = [[printable(cell) for cell in row] for row in rows]
     console = Console()
     if not console.is_terminal:
@@ -35,7 +46,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name in columns:
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     for line in lines:
-        table.add_row(*(Text(cell) for cell in line))
+        table.add_row(*(Text(*marks.get(cell, (cell, ""))) for cell in line))
     return console.print(table)
 
 

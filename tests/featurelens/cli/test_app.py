@@ -8,7 +8,7 @@ import pytest
 import featurelens
 from tests.featurelens.conftest import Command
 
-SUBCOMMANDS = ("serve", "classify", "models", "layers", "batch", "train", "evaluate", "version")
+SUBCOMMANDS = ("serve", "doctor", "classify", "models", "layers", "batch", "train", "evaluate", "version")
 RUN = "from featurelens.cli import main; main()"
 
 
@@ -45,6 +45,7 @@ def test_wrong_usage_is_status_2(command: Command, arguments: str) -> None:
     [
         ("onnxruntime", ["serve"], "server"),
         ("pydantic_settings", ["serve", "--help"], "server"),
+        ("onnxruntime", ["doctor"], "server"),
         ("torch", ["train"], "training"),
         ("pooch", ["train", "--help"], "training"),
     ],
