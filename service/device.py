@@ -35,6 +35,12 @@ _CUDA, _TENSORRT = Cuda(), Tensorrt()  # with the options that nobody chose
 _FATAL = 4
 # What goes wrong arrives as an exception and is logged by us; ONNX Runtime would write it to stderr as well.
 ort.set_default_logger_severity(_FATAL)
+# One arena for the CPU memory that runs take, since few of them go on at once. Arenas never give memory back:
+# with one for each session, every model would hold what its largest batch took.
+ort.create_and_register_allocator(
+    ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
+    ort.OrtArenaCfg({}),
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Execution:
         intra_op_threads: Threads that share the work of one operator.
         spinning: Whether idle threads wait busily: a little faster, for a whole CPU each. Sessions share the
             CPUs with each other and the transport, so it is off.
-        cpu_arena: Whether a session keeps the CPU memory of its runs for the next ones.
+        cpu_arena: Whether the CPU memory that a run took is kept for other runs, of any model.
         trial_timeout_s: Most that a model's first runs may take, before it serves.
     """
 
@@ -163,6 +169,8 @@ def _open(model: bytes, execution: Execution, optimized_model: str | None) -> or
     options.intra_op_num_threads = execution.intra_op_threads
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = execution.cpu_arena
+    if execution.cpu_arena and not execution.providers:
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(execution.spinning)))
     if optimized_model:

@@ -88,6 +88,7 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         health = add_health(transport.server, _HEALTH_NAMES)
         if settings.reflection:
             add_reflection(transport.server)
+        await asyncio.to_thread(peers.join)
         async with _listening(settings, dispatcher, transport, shared) as address:
             for name in _HEALTH_NAMES:
                 health.set_serving(name)

@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     """Folder for the engines that TensorRT builds, in minutes. Without one it builds anew at every start."""
 
     cpu_arena: bool = True
-    """Let sessions keep the CPU memory of their runs for the next ones. Off: less memory, slower runs."""
+    """Keep the CPU memory that a run took for others, of any model. Off: less memory, slower large runs."""
 
     max_batch_size: PositiveInt = 32
     """Most images of one run. Requests with more are run in slices, which take turns with other requests."""
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
 
     response_cache_mib: NonNegativeInt = 0
-    """Memory for answers that are given again to equal requests, in MiB. 0: every request runs."""
+    """Memory of each worker for answers to give again to equal requests, in MiB. 0: every request runs."""
 
     max_concurrent_calls: PositiveInt = 1024
     """Most requests in a worker at once, decoding included. One more is refused."""

@@ -27,18 +27,27 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "providers", "device", "binding", "tensors", "statistics", "channel", "peers"},
-    {"onnx_file", "determinism", "operators", "receptive_field", "field_rules", "layers", "graph"},
+    {"errors", "settings", "logs", "batching_limits", "versions"},
+    {"cgroups", "cpus", "providers", "device", "binding", "tensors", "statistics", "channel", "peers"},
+    {
+        "onnx_file",
+        "told_types",
+        "determinism",
+        "operators",
+        "receptive_field",
+        "field_rules",
+        "layers",
+        "graph",
+    },
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
     {"scheduler", "lane", "slices", "job", "cache"},
     {"api"},
     {"transport"},
-    {"server", "reflection", "health"},
+    {"server", "reflection", "health", "tracing"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
-    {"__main__", "healthcheck"},
+    {"__main__", "healthcheck", "checks", "doctor"},
 )
 MOST_LINES = 300
 
@@ -167,6 +176,7 @@ def test_no_import_cycle() -> None:
                 "service.__main__",
             },
         ),
+        ("opentelemetry", {f"service.api.tracing.{name}" for name in ("exporter", "spans", "tracer")}),
         ("onnxruntime", {"service.binding", "service.device", "service.model"}),
     ],
 )
@@ -225,6 +235,16 @@ def test_imports_without_what_it_does_not_need(imported: str, absent: str) -> No
     )
 
     assert (completed.returncode, completed.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("started_by", ["service.__main__", "featurelens.cli, service.__main__"])
+def test_the_server_loads_nothing_large_that_it_does_not_need(started_by: str) -> None:
+    large = {"rich", "pygments", "numpy.random", "PIL.ImageFont", "torch", "matplotlib"}
+    program = f"import sys, {started_by}, service.server; print(*sorted({large} & sys.modules.keys()))"
+
+    loaded = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
+
+    assert loaded == "\n"
 
 
 def test_every_invariant_of_architecture_md_has_a_test() -> None:

@@ -29,6 +29,7 @@ ADDRESS = "127.0.0.1:8001"
 # Commands that are not run here, and where they are.
 ELSEWHERE = {
     "featurelens serve": "tests/e2e, scripts/serving.py",
+    "featurelens doctor": "tests/featurelens/cli, with addresses that are free",
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",
     "docker-compose up --build --detach": "tests/containers",

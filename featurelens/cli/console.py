@@ -1,4 +1,7 @@
-"""How the command talks: tables, progress and complaints, for people on a terminal and for pipes."""
+"""How the command talks: tables, progress and complaints, for people on a terminal and for pipes.
+
+rich is loaded when something is drawn with it: `featurelens serve` lives long and needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class CommandError(Exception):
@@ -38,6 +39,11 @@ def print_table(
         rows: Their cells.
         marks: Cells that look different on a terminal, and how: a text and its style.
     """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     lines = [[printable(cell) for cell in row] for row in rows]
     console = Console()
     if not console.is_terminal:
@@ -76,6 +82,9 @@ def complain(message: str) -> None:
 
 def progress(unit: str) -> Progress:
     """Return a progress bar on stderr, for terminals only: done of all, a free `note`, the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     return Progress(
         BarColumn(),

@@ -66,7 +66,8 @@ def has_ended(process: int, timeout_s: float = TIMEOUT_S) -> bool:
 
 def lines_of(log: Path, event: str) -> list[dict[str, Any]]:
     """Return the lines of a server's log about an event."""
-    return [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == event]
+    written, _, _ = log.read_text().rpartition("\n")  # what follows is being written
+    return [line for line in map(json.loads, written.splitlines()) if line["event"] == event]
 
 
 def command(*arguments: str) -> list[str]:

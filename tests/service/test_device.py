@@ -138,6 +138,27 @@ def test_the_arena_of_the_cpu_is_a_choice(arena: bool) -> None:
     assert session.get_session_options().enable_cpu_mem_arena is arena
 
 
+def test_sessions_share_the_memory_of_their_runs() -> None:
+    """A run takes 64 MiB or twice that, besides what it is given and returns."""
+    size = 64 * 2**20
+    chain = model(
+        [node("Neg", "x", "m"), node("Sigmoid", "m", "s"), node("ReduceMax", "s", "y", keepdims=0)],
+        [value("x", ["n"])],
+        [value("y", [])],
+    ).SerializeToString()
+    sessions = [create_session(chain, Execution()) for _ in range(10)]
+    feeds = {"x": np.zeros(size // 4, np.float32)}
+    sessions[0].run(None, feeds)
+    before = resident_bytes()
+    for session in sessions:
+        session.run(None, feeds)
+    assert resident_bytes() - before < 2 * size
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 needs_cpu_wheel = pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
 
 
