@@ -211,12 +211,12 @@ def test_no_file_is_long(package: str) -> None:
     [
         pytest.param(
             "service.__main__, service.server",
-            "torch training featurelens onnxscript matplotlib",
+            "torch training featurelens onnxscript matplotlib opentelemetry",
             id="the server needs no torch",
         ),
         pytest.param(
             "service.__main__, service.supervisor",
-            "onnxruntime onnx numpy grpc google PIL pygrpc_native",
+            "onnxruntime onnx numpy grpc google PIL pygrpc_native opentelemetry",
             id="the supervisor stays small",
         ),
         pytest.param(
