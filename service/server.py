@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.access_log import AccessLog
+from service.api.call import Observe, all_told
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -40,6 +41,7 @@ from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
 from service.start_up import Started, load_models
+from service.tracing import tracing
 from service.transport.grpcio import GrpcioTransport
 from service.transport.limits import TransportLimits
 
@@ -79,9 +81,13 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     gc.freeze()
     scheduler = Scheduler(settings.instances, _response_cache(settings))
     live = following(started, settings, scheduler.retire)
-    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers, live as followed:
+    with (
+        ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers,
+        tracing(settings.trace_endpoint, settings.trace_sample_ratio) as tracers,
+        live as followed,
+    ):
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, followed)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, followed, tracers)
         shared = peers.count > 1
         transport = GrpcioTransport(dispatcher, _transport_limits(settings), reuse_port=shared)
         health = add_health(transport.server, _HEALTH_NAMES)
@@ -160,7 +166,7 @@ def load_repository(settings: Settings, cpus: int | None = None) -> Started:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
     options = LoadOptions(
-        execution=_execution(settings, cpus),
+        execution=execution_of(settings, cpus),
         tap_sessions=settings.tap_sessions,
         batching=BatchingLimits(
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
@@ -179,7 +185,12 @@ def _shipped_models() -> Path:
     return in_wheel if in_wheel.is_dir() else package.parent / "models"
 
 
-def _execution(settings: Settings, cpus: int | None) -> Execution:
+def execution_of(settings: Settings, cpus: int | None = None) -> Execution:
+    """Choose how models run, in a process that has this many CPUs to itself; None: all.
+
+    Raises:
+        DeviceUnavailableError: the wanted device isn't there.
+    """
     limit = settings.cuda_memory_limit_mib
     cuda = Cuda(
         gpu_mem_limit=limit * MiB if limit else None,
@@ -203,6 +214,7 @@ def _dispatcher(
     draining: Event,
     peers: Peers,
     live: LiveRepository | None,
+    observers: Sequence[Observe] = (),
 ) -> Dispatcher:
     limits = _request_limits(settings)
     control = live if settings.model_control else None
@@ -224,7 +236,7 @@ def _dispatcher(
         },
         max_concurrent_calls=settings.max_concurrent_calls,
         trip=scheduler.trip,
-        observe=AccessLog(settings.access_log_rate).write,
+        observe=all_told(*observers, AccessLog(settings.access_log_rate).write),
     )
 
 

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "featurelens models --watch": "tests/featurelens/cli/test_models.py; it never ends",
     "featurelens models label flowers canary 3 --model-repository mymodels": "as above",
     "featurelens models rollback flowers --model-repository mymodels": "as above",
+    "featurelens doctor": "tests/featurelens/cli, with addresses that are free",
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",
     "docker-compose up --build --detach": "tests/containers",

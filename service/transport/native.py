@@ -17,6 +17,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher
 from service.api.status import status_of
+from service.api.tracing.context import Metadata
 from service.errors import DrainingError, LimitExceededError, ServiceError, StartupError
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
 
@@ -154,7 +155,7 @@ class NativeTransport:
     ) -> None:
         name, handler = self._methods[method_id]
         deadline = self._limits.deadline(remaining_s)
-        call = _NativeCall(name, deadline, request_id_in(metadata), self._dispatcher.observe, self, call_id)
+        call = _NativeCall(name, deadline, metadata, self._dispatcher.observe, self, call_id)
         self._calls[call_id] = call
         if self._draining:
             call.fail(DrainingError("the server is shutting down; try another one"))
@@ -189,12 +190,12 @@ class _NativeCall(Call):
         self,
         method: str,
         deadline: float,
-        request_id: str | None,
+        metadata: Metadata,
         observe: Observe,
         transport: NativeTransport,
         call_id: int,
     ) -> None:
-        super().__init__(method, deadline, request_id, observe)
+        super().__init__(method, deadline, request_id_in(metadata), observe, metadata)
         self._transport = transport
         self._call_id = call_id
 
