@@ -91,7 +91,7 @@ clean: ## Delete .venv and everything else that can be made again
 	touch $@
 
 .venv/all: .venv/python $(requirements)
-	$(install) -e '.[server,training,dev]'
+	$(install) -e '.[server,otel,training,dev]'
 	touch .venv/server $@
 
 .venv-peers/%/installed: benchmarks/speed/peers/%.txt

@@ -31,6 +31,10 @@ class ModelNotReadyError(ServiceError):
     """The model exists and can't answer now."""
 
 
+class ModelRefusedError(ServiceError):
+    """The model that is to be loaded can't be; its files have to be corrected first."""
+
+
 class OverloadedError(ServiceError):
     """Too much is being worked on: try again later."""
 

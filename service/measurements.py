@@ -9,13 +9,14 @@ from prometheus_client import ProcessCollector
 
 from service.api.call_counts import CallCounts
 from service.api.dispatch import Dispatcher
-from service.api.oip.metadata import version
 from service.lane import Lane
 from service.metrics import METRICS, Kind, Labels, Samples, Value, histogram_value, merged, packed
 from service.peers import COUNTED, PRESENT, Peers
 from service.repository import Repository, ServedModel, State
 from service.scheduler import Scheduler
+from service.versions import version_of
 
+_NAME = "featurelens"
 _PROCESS = ProcessCollector(registry=None)
 
 _Sample = tuple[str, Labels, Value]
@@ -60,7 +61,7 @@ def _counted(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
 
 
 def _present(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
-    yield "featurelens_build_info", (version(), platform.python_version()), [1]
+    yield "featurelens_build_info", (version_of(_NAME) or "unknown", platform.python_version()), [1]
     for entry in repository.entries():
         for state in State:
             yield "featurelens_model_state", (entry.name, entry.version, state.value), [entry.state is state]

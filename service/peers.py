@@ -67,6 +67,10 @@ class Peers(ABC):
         return self._answers[question](argument)
 
     @abstractmethod
+    def join(self) -> None:
+        """Be asked from now on: the answers are there, before the first caller is. Blocks."""
+
+    @abstractmethod
     def ask_all(self, question: str, argument: JSON = None, timeout_s: float = _TIMEOUT_S) -> list[JSON]:
         """Return the answers of all processes; those that are gone or take too long are left out.
 
@@ -83,6 +87,9 @@ class Alone(Peers):
 
     def __init__(self) -> None:
         super().__init__(1)
+
+    def join(self) -> None:
+        """Do nothing: nobody else asks."""
 
     def ask_all(self, question: str, argument: JSON = None, timeout_s: float = _TIMEOUT_S) -> list[JSON]:
         """Return this process's answer."""

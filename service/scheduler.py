@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threading import Lock, local
 
+from service.cache import ResponseCache
 from service.errors import DrainingError
 from service.job import Job
 from service.lane import Lane
@@ -11,22 +12,30 @@ from service.model import Model
 
 
 class Scheduler:
-    """The lanes of all models."""
+    """The lanes of all models.
 
-    def __init__(self, instances: int = 1) -> None:
+    Args:
+        instances: how many batches of one model may run at once.
+        cache: what answers equal jobs without a run, if anything does.
+    """
+
+    def __init__(self, instances: int = 1, cache: ResponseCache | None = None) -> None:
         self._instances = instances
+        self._cache = cache
         self._lanes: dict[int, Lane] = {}
         self._lock = Lock()
         self._closed = False
         self._thread = _Thread()
 
     def submit(self, job: Job) -> None:
-        """Queue a job.
+        """Queue a job, or end it at once with an answer that is held.
 
         Raises:
             QueueFullError: the model's queue is full.
             DrainingError: the scheduler was closed.
         """
+        if self._cache is not None and self._cache.answers(job):
+            return
         lane = self._lanes.get(id(job.model)) or self._new_lane(job.model)
         gathered = self._thread.gathered
         if gathered is None or not lane.is_brisk:
@@ -42,6 +51,13 @@ class Scheduler:
         runs go to their lanes all the same.
         """
         return _Trip(self._thread)
+
+    def retire(self, model: Model) -> None:
+        """Finish the queued jobs of a model that no call holds any more, and end its lane."""
+        with self._lock:
+            lane = self._lanes.pop(id(model), None)
+        if lane is not None:
+            lane.close()
 
     def lane(self, model: Model) -> Lane | None:
         """Return a model's lane, if it has had a job."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from service.errors import StartupError
@@ -43,6 +43,21 @@ class Settings(BaseSettings):
     model_repository: Path | None = None
     """Folder of models, <name>/<version>/model.onnx. Without one, the LeNet that ships is served."""
 
+    watch: bool = True
+    """Follow changes of the model repository while serving; the models that ship are never watched."""
+
+    watch_settle_s: PositiveFloat = 1.0
+    """How long a file of the repository has to be left alone before it counts as written, in seconds."""
+
+    trial_timeout_s: NonNegativeFloat = 120.0
+    """How long a new version may take to load in a process of its own, in seconds. 0: it is not tried."""
+
+    trial_memory_mib: PositiveInt = 4096
+    """Memory that it may take there, in MiB, besides 8 times its file."""
+
+    model_control: bool = False
+    """Offer RepositoryModelLoad and RepositoryModelUnload."""
+
     max_model_bytes: PositiveInt = 2 * 1024 * MiB - 1
     """Largest model file, as large as ONNX files can be. Loading takes several times its size in memory."""
 
@@ -58,8 +73,8 @@ class Settings(BaseSettings):
     workers: PositiveInt | Literal["auto"] = 1
     """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """Where models run. cuda and tensorrt fail if it isn't there; auto takes cuda, or the CPU and says so."""
 
     threads: NonNegativeInt = 0
     """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give a worker."""
@@ -73,6 +88,15 @@ class Settings(BaseSettings):
     cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
     """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
 
+    tensorrt_fp16: bool = False
+    """Let TensorRT compute in half precision where that is faster. Answers change in the third digit."""
+
+    tensorrt_cache: Path | None = None
+    """Folder for the engines that TensorRT builds, in minutes. Without one it builds anew at every start."""
+
+    cpu_arena: bool = True
+    """Keep the CPU memory that a run took for others, of any model. Off: less memory, slower large runs."""
+
     max_batch_size: PositiveInt = 32
     """Most images of one run. Requests with more are run in slices, which take turns with other requests."""
 
@@ -84,6 +108,9 @@ class Settings(BaseSettings):
 
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
+
+    response_cache_mib: NonNegativeInt = 0
+    """Memory of each worker for answers to give again to equal requests, in MiB. 0: every request runs."""
 
     max_concurrent_calls: PositiveInt = 1024
     """Most requests in a worker at once, decoding included. One more is refused."""
@@ -107,7 +134,7 @@ class Settings(BaseSettings):
     """Longest side of an encoded image, in pixels, checked before it is decoded."""
 
     refuse_non_finite: bool = True
-    """Refuse input tensors that hold NaN or infinity."""
+    """Refuse NaN and infinities in the tensors for classifiers. A model's config.toml may say otherwise."""
 
     tap_sessions: PositiveInt = 4
     """Sessions kept per model for sets of layers that were asked for. Each holds the weights once more."""
@@ -139,6 +166,12 @@ class Settings(BaseSettings):
     access_log_rate: NonNegativeInt = 100
     """Most answered calls a second that get a log line of their own. Calls that fail always do."""
 
+    trace_endpoint: Annotated[str, Field(pattern="^(https?://.+)?$")] = ""
+    """URL of an OpenTelemetry collector, OTLP over gRPC, such as http://localhost:4317; else no traces."""
+
+    trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the calls without a caller's span that are traced. Those with one are if the caller's is."""
+
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse misspelt environment variables, which pydantic-settings ignores.
@@ -161,4 +194,13 @@ def parse_settings(argv: Sequence[str]) -> Settings:
         pydantic.ValidationError: a value is not what its setting takes.
     """
     refuse_unknown_variables()
+    return read_settings(argv)
+
+
+def read_settings(argv: Sequence[str]) -> Settings:
+    """Do the same, with no look at variables that name no setting.
+
+    Raises:
+        pydantic.ValidationError: a value is not what its setting takes.
+    """
     return CliApp.run(Settings, cli_args=list(argv), cli_exit_on_error=True)

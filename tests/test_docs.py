@@ -33,6 +33,10 @@ ADDRESS = "127.0.0.1:8001"
 # Commands that are not run here, and where they are.
 ELSEWHERE = {
     "featurelens serve": "tests/e2e, scripts/serving.py",
+    "featurelens models --watch": "tests/featurelens/cli/test_models.py; it never ends",
+    "featurelens models label flowers canary 3 --model-repository mymodels": "as above",
+    "featurelens models rollback flowers --model-repository mymodels": "as above",
+    "featurelens doctor": "tests/featurelens/cli, with addresses that are free",
     "curl http://127.0.0.1:8002/metrics": "tests/service/test_metrics.py",
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",

@@ -1,4 +1,4 @@
-"""`featurelens models` and `featurelens layers`: what a server has, and what is in a model."""
+"""`featurelens layers`: what is in a model."""
 
 from __future__ import annotations
 
@@ -19,21 +19,6 @@ from featurelens.cli.options import (
 )
 from featurelens.client import Client
 from featurelens.results import Layer, ModelDescription, ReceptiveField
-
-
-def models(
-    server: ServerOption = SERVER, output: OutputOption = Output.TABLE, timeout: TimeoutOption = TIMEOUT_S
-) -> None:
-    """List the models of a server, every version of each."""
-    with Client(server, timeout=timeout) as client:
-        summaries = client.models()
-    if output is Output.JSON:
-        print_json([asdict(summary) for summary in summaries])
-        return
-    print_table(
-        ["model", "version", "state", "provider", "digest", "reason"],
-        [[m.name, m.version, m.state, m.provider, m.digest[:12], m.reason] for m in summaries],
-    )
 
 
 def layers(

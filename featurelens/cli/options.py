@@ -22,7 +22,9 @@ ModelOption = Annotated[
 VersionOption = Annotated[
     str,
     typer.Option(
-        "--model-version", metavar="VERSION", help="Its version; without it, the newest that is ready."
+        "--model-version",
+        metavar="VERSION",
+        help="Its version or a label of it; without it, the one labelled stable or the newest.",
     ),
 ]
 TopKOption = Annotated[int, typer.Option("--top-k", min=1, help="How many labels to show for each image.")]

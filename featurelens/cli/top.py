@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from threading import Event
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
 
-from featurelens.cli.console import CommandError, as_table, print_table, printable
+from featurelens.cli.console import CommandError, make_table, print_table, printable
 from featurelens.cli.options import TIMEOUT_S, TimeoutOption
 from featurelens.cli.readings import Reading, Window, read
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 _CALLS = ["method", "calls/s", "p50", "p99", "in progress", "failed/s"]
 _MODELS = [
@@ -39,6 +39,8 @@ def top(
     timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
     """Watch a server: calls, latency, batches, queues, models. In a pipe as with --once."""
+    from rich.console import Console
+
     if once or not Console().is_terminal:
         before = read(metrics, timeout)
         _NEVER.wait(interval)
@@ -57,6 +59,9 @@ def _print(window: Window, address: str) -> None:
 
 def _watch(address: str, interval_s: float, timeout_s: float) -> None:
     """Redraw the screen until Ctrl-C. The first look has nothing to compare with: it is since the start."""
+    from rich.live import Live
+    from rich.text import Text
+
     before: Reading | None = None
     after = read(address, timeout_s)
     with Live(screen=True, auto_refresh=False) as screen:
@@ -72,10 +77,13 @@ def _watch(address: str, interval_s: float, timeout_s: float) -> None:
 
 
 def _drawn(window: Window, address: str) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
     return Group(
         Text(printable(headline(window, address))),
-        as_table(_CALLS, calls(window)),
-        as_table(_MODELS, models(window)),
+        make_table(_CALLS, calls(window)),
+        make_table(_MODELS, models(window)),
         Text(printable(refusals(window))),
     )
 

@@ -87,7 +87,7 @@ def fail(call: Call, error: Exception) -> None:
     if isinstance(error, ServiceError):
         call.fail(error)
     else:
-        _log.error("unexpected error", request_id=call.request_id, exc_info=error)
+        _log.error("unexpected error", **call.ids(), exc_info=error)
         call.fail(InternalError("internal error"))
 
 

@@ -20,15 +20,17 @@ class Tally:
     Attributes:
         layers: how many layers it asks for.
         inference: where the time went; set before the call ends well.
+        queued_ns: when it began to wait for a run, on time.perf_counter_ns's clock; 0 if it didn't.
         run_batch_size: items of the run that it shared.
     """
 
-    __slots__ = ("inference", "layers", "run_batch_size", "served")
+    __slots__ = ("inference", "layers", "queued_ns", "run_batch_size", "served")
 
     def __init__(self, served: ServedModel, layers: int = 0) -> None:
         self.served = served
         self.layers = layers
         self.inference: Inference | None = None
+        self.queued_ns = 0
         self.run_batch_size = 0
 
     def count(self, duration_ns: int, error: ServiceError | None) -> None:
@@ -38,9 +40,9 @@ class Tally:
         else:
             self.served.statistics.failed(duration_ns, _fault(error))
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> dict[str, str | int]:
         """Tell what the access log says of the call."""
-        facts: dict[str, object] = {"model": self.served.name, "version": self.served.version}
+        facts: dict[str, str | int] = {"model": self.served.name, "version": self.served.version}
         if self.inference is not None:
             facts |= {
                 "samples": self.inference.samples,

@@ -190,8 +190,9 @@ class _GrpcioCall(Call):
         observe: Observe,
         arrive: Callable[[_GrpcioCall], None],
     ) -> None:
-        request_id = request_id_in(context.invocation_metadata() or ())
-        super().__init__(method, limits.deadline(context.time_remaining()), request_id, observe)
+        metadata = context.invocation_metadata() or ()
+        deadline = limits.deadline(context.time_remaining())
+        super().__init__(method, deadline, request_id_in(metadata), observe, metadata)
         self.outcome: bytes | ServiceError = b""
         self._loop = asyncio.get_running_loop()
         self._arrive = arrive

@@ -32,6 +32,12 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(TIMEOUT_S)
 
+    @property
+    def resident_bytes(self) -> int:
+        """What the process holds in memory."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def workers(self) -> set[int]:
         """Return the ids of the processes that it has started."""
         processes = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
@@ -60,7 +66,8 @@ def has_ended(process: int, timeout_s: float = TIMEOUT_S) -> bool:
 
 def lines_of(log: Path, event: str) -> list[dict[str, Any]]:
     """Return the lines of a server's log about an event."""
-    return [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == event]
+    written, _, _ = log.read_text().rpartition("\n")  # what follows is being written
+    return [line for line in map(json.loads, written.splitlines()) if line["event"] == event]
 
 
 def command(*arguments: str) -> list[str]:

@@ -18,8 +18,9 @@ CLIENTS = 8
 def test_every_call_that_was_accepted_is_answered(transport: str, workers: int, tmp_path: Path) -> None:
     """Judged by the history: what the log calls OK is what the clients got."""
     log = tmp_path / "log"
+    flags = ("--transport", transport, "--workers", str(workers), "--access-log-rate", "1000000")
     with (
-        server_process("--transport", transport, "--workers", str(workers), log=log) as server,
+        server_process(*flags, log=log) as server,
         clients(server.address, CLIENTS) as calling,
     ):
         status = server.terminate()

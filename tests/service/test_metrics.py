@@ -24,13 +24,11 @@ from service.metrics_port import metrics_served
 from service.peers import Alone
 from service.server import RunningServer
 from service.settings import Settings
+from tests.service.conftest import HeldRuns
 from tests.service.oip.stub import InferenceStub, failure, request
 from tests.service.scrape import Scrape, scraped
-from tests.service.test_calls import HeldRuns, held
 from tests.service.test_classify import digits
 from tests.serving import Serving
-
-__all__ = ["held"]  # the fixture
 
 Code = grpc.StatusCode
 PORT_0 = "127.0.0.1:0"

@@ -94,7 +94,7 @@ def test_an_input_that_is_too_large_is_not_made_up(sizes_of: SizesOf) -> None:
 def test_no_larger_batch_is_tried_after_a_slow_run(
     sizes_of: SizesOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.warm_up._SLOW_RUN_S", 0.0)
+    monkeypatch.setattr("service.warm_up._SLOW_RUN", 0.0)
     assert sizes_of(load(lenet())) == [1]
 
 
@@ -112,12 +112,17 @@ def test_a_run_that_fails_is_no_reason_to_refuse_a_model() -> None:
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("model not warmed up", "info")]
 
 
+def test_a_model_is_given_the_time_that_its_device_needs() -> None:
+    loaded = Model(endless(batch=1).SerializeToString(), Execution(trial_timeout_s=0.2))
+    with capture_logs(), pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
+        warm_up(loaded)
+
+
 def test_a_run_without_end_is_stopped_and_refused() -> None:
     with capture_logs(), pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
         warm_up(load(endless(batch=1)), timeout_s=0.2)
 
 
-def test_so_is_one_that_finds_out_whether_rows_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.model._TRIAL_TIMEOUT_S", 0.2)
+def test_so_is_one_that_finds_out_whether_rows_are_independent() -> None:
     with pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
-        load(endless())
+        Model(endless().SerializeToString(), Execution(trial_timeout_s=0.2))
