@@ -54,8 +54,9 @@ def _counted(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
         yield "featurelens_tap_session_hits_total", labels, [taps.hits]
         yield "featurelens_tap_session_misses_total", labels, [taps.misses]
         yield "featurelens_tap_session_evictions_total", labels, [taps.evictions]
-        yield "featurelens_queue_seconds", labels, _seconds(*served.statistics.queue_times())
-        if lane := scheduler.lane(served.model):
+        if lane := scheduler.lane(served.model):  # else it has done nothing, and has no histograms yet
+            counts, total_ns = served.statistics.queue_times()
+            yield "featurelens_queue_seconds", labels, histogram_value(counts, total_ns / 1e9)
             yield "featurelens_run_batch_size", labels, histogram_value(*lane.run_sizes.counts())
 
 
@@ -81,7 +82,3 @@ def _process(*, counted: bool) -> Iterator[_Sample]:
 
 def _served(repository: Repository) -> list[ServedModel]:
     return [entry.served for entry in repository.entries() if entry.served is not None]
-
-
-def _seconds(counts: list[int], total_ns: int) -> Value:
-    return histogram_value(counts, total_ns / 1e9)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from featurelens import __version__
-from featurelens.cli import batch, classify, describe, doctor, evaluate, extras, models
+from featurelens.cli import batch, classify, describe, doctor, evaluate, extras, models, top
 from featurelens.cli.console import CommandError, complain
 from featurelens.errors import FeaturelensError
 
@@ -28,6 +28,7 @@ app.command(context_settings=_HAND_ON_UNKNOWN)(doctor.doctor)
 app.command()(classify.classify)
 app.add_typer(models.app, name="models")
 app.command()(describe.layers)
+app.command()(top.top)
 app.command()(batch.batch)
 app.command(context_settings=_HAND_ON, add_help_option=False)(extras.train)
 app.command()(evaluate.evaluate)

@@ -68,7 +68,11 @@ def make_table(
     return table
 
 
-_NUMBERS = {"probability", "parameters"}
+_NUMBERS = {
+    *("probability", "parameters"),
+    *("calls/s", "p50", "p99", "in progress"),
+    *("requests/s", "items/s", "items/run", "queue p50", "queue p99", "waiting"),
+}
 
 
 def _print_plain(lines: Sequence[Sequence[str]]) -> None:

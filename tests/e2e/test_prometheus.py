@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from service.metrics import METRICS, Kind
 from tests.e2e.clients import DIGIT, classify, connect
-from tests.e2e.processes import ServerProcess, lines_of, server_process
+from tests.e2e.processes import ServerProcess, lines_of, run_to_its_end, server_process
 from tests.e2e.prometheus import Prometheus, prometheus
 from tests.service.oip.stub import InferenceStub, request
 from tests.service.test_classify import digits
@@ -186,6 +187,19 @@ def test_every_query_of_the_documents_is_one(watched: Watched) -> None:
 def counters() -> Sequence[str]:
     kinds = {Kind.COUNTER: "", Kind.UNTYPED: "", Kind.HISTOGRAM: "_count"}
     return [f"{name}{kinds[metric.kind]}" for name, metric in METRICS.items() if metric.kind in kinds]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_chosen_port_that_is_taken_is_refused(workers: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run_to_its_end("--workers", str(workers), "--metrics-address", address)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"featurelens serve: can't serve metrics on {address}: Address already in use; choose another with"
+        " --metrics-address"
+    )
 
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])

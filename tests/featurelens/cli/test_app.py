@@ -8,7 +8,18 @@ import pytest
 import featurelens
 from tests.featurelens.conftest import Command
 
-SUBCOMMANDS = ("serve", "doctor", "classify", "layers", "batch", "train", "evaluate", "version", "models")
+SUBCOMMANDS = (
+    "serve",
+    "doctor",
+    "classify",
+    "layers",
+    "batch",
+    "train",
+    "evaluate",
+    "version",
+    "models",
+    "top",
+)
 RUN = "from featurelens.cli import main; main()"
 
 
