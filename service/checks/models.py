@@ -39,7 +39,7 @@ def models(settings: Settings) -> list[Finding]:
     """Load every version that is to be served, and tell what became of it."""
     try:
         with capture_logs() as lines:
-            entries = load_repository(settings).entries()
+            entries = load_repository(settings).repository.entries()
     except StartupError as error:
         return [*_ignored(lines), bad("models", str(error), "correct the files, or --model-repository")]
     return [*_ignored(lines), *map(_version, entries)]
