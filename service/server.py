@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.access_log import AccessLog
 from service.api.call import Observe, all_told
+from service.api.call_counts import CallCounts
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -34,6 +35,8 @@ from service.health import add_health
 from service.images import ImageLimits
 from service.live import LiveRepository, following
 from service.loading import LoadOptions
+from service.measurements import answer_for
+from service.metrics_port import metrics_served
 from service.peers import Alone, Peers
 from service.providers import Cuda, Tensorrt
 from service.reflection import add_reflection
@@ -59,6 +62,8 @@ class RunningServer:
     """Where, with the port that was really bound."""
     models: tuple[str, ...]
     """Names of the models that are ready."""
+    metrics_address: str
+    """Where the metrics are; "" if they aren't served here."""
 
 
 @asynccontextmanager
@@ -94,17 +99,19 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         if settings.reflection:
             add_reflection(transport.server)
         await asyncio.to_thread(peers.join)
-        async with _listening(settings, dispatcher, transport, shared) as address:
-            for name in _HEALTH_NAMES:
-                health.set_serving(name)
-            try:
-                yield RunningServer(address, repository.ready_names())
-            finally:
-                draining.set()
-                health.drain()
-                _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
-                await asyncio.sleep(settings.drain_s)
-                health.close()
+        metrics = nullcontext("") if shared else metrics_served(settings, peers)
+        with metrics as metrics_address:
+            async with _listening(settings, dispatcher, transport, shared) as address:
+                for name in _HEALTH_NAMES:
+                    health.set_serving(name)
+                try:
+                    yield RunningServer(address, repository.ready_names(), metrics_address)
+                finally:
+                    draining.set()
+                    health.drain()
+                    _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
+                    await asyncio.sleep(settings.drain_s)
+                    health.close()
         await asyncio.to_thread(scheduler.close)
 
 
@@ -223,21 +230,24 @@ def _dispatcher(
     )
     classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
-    return Dispatcher(
-        unary={
-            f"/{CLASSIFIER}/Classify": classify.unary,
-            f"/{CLASSIFIER}/ListModels": describe.list_models,
-            f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
-            **inference.unary,
-        },
-        streams={
-            f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error),
-            **inference.streams,
-        },
-        max_concurrent_calls=settings.max_concurrent_calls,
-        trip=scheduler.trip,
-        observe=all_told(*observers, AccessLog(settings.access_log_rate).write),
+    unary = {
+        f"/{CLASSIFIER}/Classify": classify.unary,
+        f"/{CLASSIFIER}/ListModels": describe.list_models,
+        f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
+        **inference.unary,
+    }
+    streams = {
+        f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error),
+        **inference.streams,
+    }
+    log = AccessLog(settings.access_log_rate).write
+    calls = CallCounts(unary, streams, log)
+    observe = all_told(*observers, calls.ended if settings.metrics_address else log)
+    dispatcher = Dispatcher(
+        unary, streams, settings.max_concurrent_calls, scheduler.trip, observe, calls.stream
     )
+    answer_for(peers, calls, dispatcher, repository, scheduler)
+    return dispatcher
 
 
 def _request_limits(settings: Settings) -> RequestLimits:

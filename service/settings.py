@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
 
+    metrics_address: str = "127.0.0.1:8002"
+    """Address of the metrics. Empty: none. If it is in use that is an error, unless it is this default."""
+
     transport: Literal["auto", "native", "grpcio"] = "auto"
     """What carries the calls. native is several times faster; auto takes it where it is installed."""
 

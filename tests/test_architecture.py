@@ -28,7 +28,8 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits", "versions"},
-    {"cgroups", "cpus", "providers", "device", "binding", "tensors", "statistics", "channel", "peers"},
+    {"cgroups", "cpus", "providers", "device", "binding", "tensors"},
+    {"histogram", "metrics", "statistics", "channel", "peers"},
     {
         "onnx_file",
         "told_types",
@@ -47,6 +48,7 @@ LAYERS = (
     {"retirement", "watch", "live"},
     {"api"},
     {"transport"},
+    {"measurements", "exposition", "metrics_port"},
     {"server", "reflection", "health", "tracing"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck", "checks", "doctor"},
@@ -180,6 +182,7 @@ def test_no_import_cycle() -> None:
         ),
         ("opentelemetry", {f"service.api.tracing.{name}" for name in ("exporter", "spans", "tracer")}),
         ("onnxruntime", {"service.binding", "service.device", "service.model"}),
+        ("prometheus_client", {"service.measurements", "service.exposition", "service.metrics_port"}),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:

@@ -98,6 +98,11 @@ class Call(ABC):
             self._request_id = f"{_PROCESS}{next(_numbers):x}"
         return self._request_id
 
+    @property
+    def is_admitted(self) -> bool:
+        """Whether it was let in, as the limits on calls have it."""
+        return self._on_end is not None
+
     def identify(self, request_id: str) -> None:
         """Take the id that the message gives, if it gives one.
 
@@ -167,7 +172,7 @@ class Call(ABC):
             self._ended = True
         duration_ns = time.perf_counter_ns() - self.started_ns
         if self.tally is not None:
-            self.tally.count(duration_ns, ok=error is None)
+            self.tally.count(duration_ns, error)
         self._observe(self, error, duration_ns)
         if self._on_end is not None:
             self._on_end()

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from service.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    DrainingError,
+    ExecutionError,
+    OverloadedError,
+    ServiceError,
+)
 from service.repository import ServedModel
-from service.statistics import Inference
+from service.statistics import Fault, Inference
 
 
 class Tally:
@@ -25,12 +33,12 @@ class Tally:
         self.queued_ns = 0
         self.run_batch_size = 0
 
-    def count(self, duration_ns: int, *, ok: bool) -> None:
-        """Count the call as answered or failed."""
-        if ok and self.inference is not None:
+    def count(self, duration_ns: int, error: ServiceError | None) -> None:
+        """Count the call as answered, or as failed with an error."""
+        if error is None and self.inference is not None:
             self.served.statistics.succeeded(self.inference, duration_ns)
         else:
-            self.served.statistics.failed(duration_ns)
+            self.served.statistics.failed(duration_ns, _fault(error))
 
     def facts(self) -> dict[str, str | int]:
         """Tell what the access log says of the call."""
@@ -42,3 +50,16 @@ class Tally:
                 "run_batch_size": self.run_batch_size,
             }
         return facts
+
+
+def _fault(error: ServiceError | None) -> Fault | None:
+    """Tell Triton's reason for the failure; None is any other."""
+    match error:
+        case OverloadedError() | DrainingError() | DeadlineExceededError():
+            return "rejected"
+        case CancelledError():
+            return "canceled"
+        case ExecutionError():
+            return "broken"
+        case _:
+            return None

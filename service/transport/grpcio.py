@@ -136,28 +136,30 @@ class GrpcioTransport:
                 try:
                     async for request in requests:
                         await slots.acquire()
-                        observe = self._dispatcher.observe
-                        call = _GrpcioCall(name, context, self._limits, observe, arrived.put_nowait)
+                        call = _GrpcioCall(
+                            name, context, self._limits, self._dispatcher.observe, arrived.put_nowait
+                        )
                         in_flight.add(call)
                         self._take(method.handler, request, call)
                 finally:
                     arrived.put_nowait(None)
 
-            reader = asyncio.create_task(read())
-            try:
-                reading = True
-                while reading or in_flight:
-                    if (call := await arrived.get()) is None:
-                        reading = False
-                        continue
-                    in_flight.remove(call)
-                    yield _in_band(call, method)
-                    slots.release()
-                await reader
-            finally:
-                reader.cancel()
-                for call in in_flight:
-                    call.cancel()
+            with self._dispatcher.stream(name):
+                reader = asyncio.create_task(read())
+                try:
+                    reading = True
+                    while reading or in_flight:
+                        if (call := await arrived.get()) is None:
+                            reading = False
+                            continue
+                        in_flight.remove(call)
+                        yield _in_band(call, method)
+                        slots.release()
+                    await reader
+                finally:
+                    reader.cancel()
+                    for call in in_flight:
+                        call.cancel()
 
         return answer
 
