@@ -22,6 +22,7 @@ def examine(flags: Sequence[str]) -> Iterator[Finding]:
     yield from software.packages(settings)
     yield from _machine(settings)
     yield from network.addresses(settings)
+    yield from network.collectors(settings)
     yield from files.folders(settings)
     yield models.device(settings)
     yield from models.models(settings)

@@ -1,14 +1,17 @@
-"""Checks of the addresses to listen on."""
+"""Checks of the addresses to listen on, and of those to send to."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from urllib.parse import urlsplit
 
-from service.checks.finding import Finding, bad, good
+from service.checks.finding import Finding, bad, good, notice
 from service.settings import Settings
 
 _ENDING = "_address"
+_OTLP_PORT = 4317
+_TIMEOUT_S = 2.0
 # A name may stand for addresses of a kind that this machine doesn't have.
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
@@ -17,6 +20,20 @@ def addresses(settings: Settings) -> list[Finding]:
     """Check every setting that is an address to listen on."""
     names = [name for name in type(settings).model_fields if name.endswith(_ENDING)]
     return [_address(name, address) for name in names if (address := getattr(settings, name))]
+
+
+def collectors(settings: Settings) -> list[Finding]:
+    """Check that somebody answers where traces are to be sent, if they are."""
+    if not settings.trace_endpoint:
+        return []
+    url = urlsplit(settings.trace_endpoint)
+    try:
+        socket.create_connection((url.hostname or "", url.port or _OTLP_PORT), _TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        advice = "start the collector, or correct --trace-endpoint; calls are answered without it"
+        return [notice("trace_endpoint", f"{settings.trace_endpoint}: {reason}", advice)]
+    return [good("trace_endpoint", f"{settings.trace_endpoint} can be reached")]
 
 
 def _address(setting: str, address: str) -> Finding:

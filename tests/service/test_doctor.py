@@ -234,6 +234,28 @@ class TestAddresses:
         assert finding.advice.endswith("--grpc-address")
 
 
+class TestCollectors:
+    def test_without_traces_there_is_none_to_check(self) -> None:
+        assert network.collectors(Settings()) == []
+
+    def test_one_that_can_be_reached_is_good(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as collector:
+            endpoint = f"http://127.0.0.1:{collector.getsockname()[1]}"
+            (finding,) = network.collectors(Settings(trace_endpoint=endpoint))
+
+        assert finding.verdict is GOOD
+
+    @pytest.mark.parametrize("host", ["127.0.0.1:{free}", "nowhere.invalid", "127.0.0.1:many"])
+    def test_one_that_can_not_is_worth_knowing(self, host: str) -> None:
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            endpoint = f"http://{host.format(free=nobody.getsockname()[1])}"
+            (finding,) = network.collectors(Settings(trace_endpoint=endpoint))
+
+        assert finding.verdict is NOTICE
+        assert finding.found.startswith(endpoint)
+
+
 class TestFolders:
     def test_a_folder_that_can_be_written_to_is_good(self, tmp_path: Path) -> None:
         findings = files.folders(Settings(tensorrt_cache=tmp_path / "new"), tmp_path)
