@@ -75,11 +75,13 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("transport", ["grpcio", "native"])
-def test_versions_come_under_load(tmp_path: Path, transport: str) -> None:
+def test_versions_come_under_load(tmp_path: Path, transport: str, workers: str) -> None:
     put(tmp_path, "tiny", 1)
     configure(tmp_path, "tiny", "")
     arguments = ("--model-repository", str(tmp_path), "--transport", transport, "--watch-settle-s", "0.2")
+    arguments += ("--workers", workers)
     with server_process(*arguments) as server, grpc.insecure_channel(server.address) as channel:
         stub = ClassifierStub(channel)
         with under_load(server.address):
