@@ -9,16 +9,7 @@ import featurelens
 from tests.featurelens.conftest import Command
 
 SUBCOMMANDS = (
-    "serve",
-    "doctor",
-    "classify",
-    "layers",
-    "batch",
-    "train",
-    "evaluate",
-    "version",
-    "models",
-    "top",
+    *("serve", "doctor", "classify", "layers", "top", "batch", "train", "evaluate", "version", "models"),
 )
 RUN = "from featurelens.cli import main; main()"
 
