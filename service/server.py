@@ -87,7 +87,7 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     # What is here now stays. To look through all of it for garbage again and again would cost calls their
     # latency: tens of milliseconds at a time.
     gc.freeze()
-    scheduler = Scheduler(settings.instances, _response_cache(settings))
+    scheduler = Scheduler(settings.instances, cpus, _response_cache(settings))
     live = following(started, settings, scheduler.retire, peers)
     with (
         ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers,
