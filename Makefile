@@ -33,8 +33,9 @@ serve: .venv/server ## Serve the LeNet that ships on 127.0.0.1:8001, until Ctrl-
 test: .venv/all h2load prometheus ## Run every test that needs no Docker engine, with coverage
 	$(bin)/pytest -m 'not containers' --cov --cov-report=term:skip-covered
 
-test-long: .venv/all ## Run all test cases of the onnx package through the server
+test-long: .venv/all ## Run all test cases of the onnx package through the server; swap a model 1,000 times
 	$(bin)/python -m tests.onnx_suite
+	$(bin)/python -m tests.e2e.swaps 1000
 
 test-containers: .venv/all ## Build the image and test it with docker-compose
 	$(bin)/pytest -m containers

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -12,15 +11,9 @@ from threading import Event, Thread
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.changeover import ChangeOver
 from service.errors import DrainingError, InternalError, ServiceError
-from service.folder_view import FolderView
-from service.model import Model
 from service.reconciler import Reconciler
-from service.retirement import Retirement
-from service.settings import Settings
-from service.start_up import Started
-from service.trial import Trial, TrialLimits
+from service.trial import Trial
 from service.watch import FolderWatch
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -101,34 +94,6 @@ class LiveRepository:
             _log.exception("unexpected error while following the model repository")
             wait_s = None
         return _LOOK_S if wait_s is None else min(wait_s, _LOOK_S)
-
-
-@contextmanager
-def following(
-    started: Started, settings: Settings, end: Callable[[Model], None]
-) -> Iterator[LiveRepository | None]:
-    """Keep what was loaded at the start live, as far as the settings say so, until the block is left.
-
-    Args:
-        started: what was loaded.
-        settings: the server's.
-        end: ends what runs a model's jobs.
-    """
-    watch = settings.watch and settings.model_repository is not None
-    if not (watch or settings.model_control):
-        yield None
-        return
-    retirement = Retirement(end)
-    change_over = ChangeOver(started.repository, retirement.retire, started.options)
-    view = FolderView(started.folder, started.picture, settings.watch_settle_s)
-    trial = Trial(TrialLimits(settings.trial_timeout_s, settings.trial_memory_mib))
-    reconciler = Reconciler(view, change_over, trial, started.options, started.configs)
-    live = LiveRepository(started.folder, reconciler, trial, watch=watch)
-    try:
-        yield live
-    finally:
-        live.close()
-        retirement.close()
 
 
 def _outcome(action: Callable[[], None]) -> ServiceError | None:

@@ -54,6 +54,7 @@ class Model:
         graph: What the file says of itself.
         digest: SHA-256 of the file, in lower-case hexadecimal.
         provider: The execution provider that runs it, as ONNX Runtime names it.
+        threads: How many share the work of one operator.
         fallback_reason: Why that is the CPU although a better one was looked for; else empty.
         trial_timeout_s: Most that its first runs may take, before it serves.
         batching: How much its requests may queue and share runs.
@@ -88,6 +89,7 @@ class Model:
         self._base = runner_of(base)
         self.provider: str = base.get_providers()[0]
         self.fallback_reason = execution.fallback_reason or _fallback(execution.provider, self.provider)
+        self.threads = execution.intra_op_threads
         self.trial_timeout_s = execution.trial_timeout_s
 
         def tap(layers: frozenset[str]) -> Runner:

@@ -18,6 +18,9 @@ PRESENT = "present"
 INDEX = "index"
 """The states of all versions in a process."""
 
+SERVED = "served"
+"""The versions that a process serves or has refused, and its labels of them. Outlives it, too."""
+
 _TIMEOUT_S = 2.0
 
 
@@ -46,11 +49,13 @@ class Peers(ABC):
 
     Attributes:
         count: how many there are meant to be.
+        leads: whether this one decides for all.
         inherited: the last answers of the process in whose place this one is, by question.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, leads: bool = True) -> None:
         self.count = count
+        self.leads = leads
         self.inherited: Mapping[str, JSON] = {}
         self._answers: dict[str, Callable[[JSON], JSON]] = {}
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.changeover import ChangeOver, Outcome
+from service.changeover import Outcome
 from service.errors import ModelLoadError, ModelNotReadyError, ModelRefusedError, UnknownModelError
 from service.folder_view import FolderView, View
 from service.loading import LoadOptions, Version, read_version
 from service.model_config import ModelConfig, read_model_config
 from service.model_files import MODEL_FILE, Stamp
-from service.repository import Entry, ServedModel, State
+from service.repository import Entry, ServedModel
 from service.statistics import Change, ChangeCounts
 from service.trial import Trial
+from service.unison import Unison
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
@@ -36,10 +37,12 @@ class _Followed:
     config: ModelConfig
     beside: Mapping[str, Stamp]
     """The files that the config was read of."""
-    tried: dict[int, Stamp | None]
+    tried: dict[int, Stamp | None] = field(default_factory=dict)
     """The versions that were loaded or refused, and their files."""
-    refused: dict[int, str]
+    refused: dict[int, str] = field(default_factory=dict)
     """Why, for those of them that were."""
+    digests: dict[int, str] = field(default_factory=dict)
+    """Of the files of those that serve."""
 
 
 class _ChangedError(Exception):
@@ -54,7 +57,7 @@ class Reconciler:
 
     Args:
         view: of the folder.
-        change_over: changes what is served.
+        change_over: changes what is served, in all processes of the port.
         trial: tries a version before the server loads it.
         options: how models are loaded.
         configs: of the models that are served already.
@@ -63,7 +66,7 @@ class Reconciler:
     def __init__(
         self,
         view: FolderView,
-        change_over: ChangeOver,
+        change_over: Unison,
         trial: Trial,
         options: LoadOptions,
         configs: Mapping[str, ModelConfig],
@@ -82,6 +85,7 @@ class Reconciler:
 
     def look(self) -> float | None:
         """Follow what has changed and settled; tell after how many seconds more may have."""
+        self._change_over.keep_step()
         wait_s = self._view.look()
         for name in sorted({*self._view.models, *self._seen}):
             if self._view.models.get(name) != self._seen.get(name):
@@ -117,7 +121,7 @@ class Reconciler:
             raise UnknownModelError(f'there is no model "{name[:100]}"')
         self._unloaded.add(name)
         self._followed.pop(name, None)
-        outcomes = [Outcome(int(entry.version), False, _UNLOADED) for entry in entries]
+        outcomes = [Outcome(int(entry.version), "", _UNLOADED) for entry in entries]
         self._change_over.commit(name, outcomes, {})
         self._count(name, "removed")
 
@@ -171,57 +175,62 @@ class Reconciler:
         """
         serving = self._change_over.serving(name)
         same = former is not None and config.loads_as(former.config)
-        new = _Followed(
-            config, view.beside, *(_still_tried(former, view, serving) if former and same else ({}, {}))
-        )
+        new = _Followed(config, view.beside)
+        if former is not None and same:
+            _keep_tried(new, former, view, serving)
         while missing := [n for n in _wanted(new, view, serving) if n not in new.tried]:
             for number in missing:
                 new.tried[number] = stamp = view.versions.get(number)
                 current = serving.get(number) if same else None
-                if reason := self._prepare(Version(name, number, config), stamp, current):
-                    new.refused[number] = reason
+                try:
+                    new.digests[number] = self._prepare(Version(name, number, config), stamp, current)
+                except ModelLoadError as error:
+                    new.refused[number] = str(error)
+                    self._count(name, "refused", str(number), str(error))
         if former is not None and config != former.config:
             _check_config(new, view, serving, same=same)
         return new
 
     def _prepare(self, version: Version, stamp: Stamp | None, current: ServedModel | None) -> str:
-        """Try a version and load it beside what serves; tell why it can't be."""
+        """Try a version, and load it beside what serves; return the digest of its file.
+
+        Raises:
+            ModelLoadError: it can't be served.
+        """
         path = (version.name, str(version.number), MODEL_FILE)
-        try:
-            if not self._view.unchanged({path: stamp}):
-                raise _ChangedError
-            data = read_version(self._view.files(), version, self._options)
-            digest = hashlib.sha256(data).hexdigest()
-            if current is not None and current.model.digest == digest:
-                return ""
-            self._change_over.announce(version)
-            reason = self._trial.refuse(data, version, self._options)
-            del data
-            reason = reason or self._change_over.prepare(self._view.files(), version, digest)
-        except ModelLoadError as error:
-            reason = str(error)
         if not self._view.unchanged({path: stamp}):
             raise _ChangedError
-        self._count(version.name, "refused" if reason else "loaded", str(version.number), reason)
-        return reason
+        data = read_version(self._view.files(), version, self._options)
+        digest = hashlib.sha256(data).hexdigest()
+        if current is not None and current.model.digest == digest:
+            return digest
+        self._change_over.announce(version)
+        reason = self._trial.refuse(data, version, self._options)
+        del data
+        reason = reason or self._change_over.prepare(version, digest)
+        if not self._view.unchanged({path: stamp}):
+            raise _ChangedError
+        if reason:
+            raise ModelLoadError(reason)
+        self._count(version.name, "loaded", str(version.number))
+        return digest
 
     def _commit(self, name: str, view: View, problem: str = "") -> None:
         """Serve what is followed; all versions are unavailable if nothing could be yet."""
         if (followed := self._followed.get(name)) is None:
-            outcomes = [Outcome(number, False, problem) for number in view.versions if problem]
+            outcomes = [Outcome(number, "", problem) for number in view.versions if problem]
             self._change_over.commit(name, outcomes, {})
             return
-        serving = self._change_over.serving(name)
+        serving = {n: served.model.digest for n, served in self._change_over.serving(name).items()}
         shown = {*_wanted(followed, view, serving), *(followed.refused.keys() & view.versions.keys())}
-        outcomes = [
-            Outcome(number, serves, followed.refused.get(number) or (problem if serves else ""))
-            for number in sorted(shown)
-            for serves in [number in serving or number not in followed.refused]
-        ]
-        if not any(outcome.serves for outcome in outcomes):
-            outcomes += [Outcome(number, True, problem or _KEPT) for number in serving]
+        digests = {n: serving.get(n, "") if n in followed.refused else followed.digests[n] for n in shown}
+        reasons = {n: followed.refused.get(n) or (problem if digests[n] else "") for n in shown}
+        if not any(digests.values()):
+            digests |= serving
+            reasons |= dict.fromkeys(serving, problem or _KEPT)
+        outcomes = [Outcome(number, digests[number], reasons[number]) for number in sorted(digests)]
         self._change_over.commit(name, outcomes, followed.config.version_labels)
-        for number in serving.keys() - {outcome.version for outcome in outcomes}:
+        for number in serving.keys() - digests.keys():
             self._count(name, "removed", str(number))
 
     def _remove(self, name: str) -> None:
@@ -243,25 +252,27 @@ class Reconciler:
 
 
 def _at_start(entries: Iterable[Entry], view: View, config: ModelConfig) -> _Followed:
-    states = {int(entry.version): entry for entry in entries}
-    return _Followed(
-        config,
-        view.beside,
-        tried={number: view.versions.get(number) for number in states},
-        refused={n: entry.reason for n, entry in states.items() if entry.state is State.UNAVAILABLE},
-    )
+    followed = _Followed(config, view.beside)
+    for entry in entries:
+        number = int(entry.version)
+        followed.tried[number] = view.versions.get(number)
+        if entry.served is not None:
+            followed.digests[number] = entry.served.model.digest
+        else:
+            followed.refused[number] = entry.reason
+    return followed
 
 
-def _still_tried(
-    former: _Followed, view: View, serving: Collection[int]
-) -> tuple[dict[int, Stamp | None], dict[int, str]]:
+def _keep_tried(new: _Followed, former: _Followed, view: View, serving: Collection[int]) -> None:
     """Leave out versions whose files changed, and those that were dropped in the meantime."""
-    tried = {
-        number: stamp
-        for number, stamp in former.tried.items()
-        if view.versions.get(number) == stamp and (number in serving or number in former.refused)
-    }
-    return tried, {n: reason for n, reason in former.refused.items() if n in tried}
+    for number, stamp in former.tried.items():
+        dropped = number not in serving and number not in former.refused
+        if view.versions.get(number) == stamp and not dropped:
+            new.tried[number] = stamp
+            if number in former.refused:
+                new.refused[number] = former.refused[number]
+            else:
+                new.digests[number] = former.digests[number]
 
 
 def _wanted(followed: _Followed, view: View, serving: Collection[int]) -> Sequence[int]:

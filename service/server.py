@@ -28,12 +28,13 @@ from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
 from service.batching_limits import BatchingLimits
 from service.cache import ResponseCache
+from service.control import Control
 from service.cpus import available_cpus
 from service.device import Execution, resolve
 from service.errors import StartupError
+from service.following import following
 from service.health import add_health
 from service.images import ImageLimits
-from service.live import LiveRepository, following
 from service.loading import LoadOptions
 from service.measurements import answer_for
 from service.metrics_port import metrics_served
@@ -43,10 +44,11 @@ from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
-from service.start_up import Started, load_models
+from service.start_up import Refused, Started, load_models
 from service.tracing import tracing
 from service.transport.grpcio import GrpcioTransport
 from service.transport.limits import TransportLimits
+from service.unison import refused_before
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
@@ -79,20 +81,21 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     """
     peers = peers or Alone()
     cpus = max(1, available_cpus() // peers.count)
-    started = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
+    refused = refused_before(peers)
+    started = await asyncio.to_thread(load_repository, settings, cpus, refused)  # signals are heard meanwhile
     repository = started.repository
     # What is here now stays. To look through all of it for garbage again and again would cost calls their
     # latency: tens of milliseconds at a time.
     gc.freeze()
-    scheduler = Scheduler(settings.instances, _response_cache(settings))
-    live = following(started, settings, scheduler.retire)
+    scheduler = Scheduler(settings.instances, cpus, _response_cache(settings))
+    live = following(started, settings, scheduler.retire, peers)
     with (
         ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers,
         tracing(settings.trace_endpoint, settings.trace_sample_ratio) as tracers,
-        live as followed,
+        live as control,
     ):
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, followed, tracers)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, control, tracers)
         shared = peers.count > 1
         transport = GrpcioTransport(dispatcher, _transport_limits(settings), reuse_port=shared)
         health = add_health(transport.server, _HEALTH_NAMES)
@@ -166,7 +169,7 @@ def takes_native(transport: str) -> bool:
     return installed and transport != "grpcio"
 
 
-def load_repository(settings: Settings, cpus: int | None = None) -> Started:
+def load_repository(settings: Settings, cpus: int | None = None, refused: Refused | None = None) -> Started:
     """Load the models that the settings name, for a process that has this many CPUs to itself; None: all.
 
     Raises:
@@ -182,7 +185,7 @@ def load_repository(settings: Settings, cpus: int | None = None) -> Started:
         refuse_non_finite=settings.refuse_non_finite,
         share_threads=not settings.threads,
     )
-    return load_models(settings.model_repository or _shipped_models(), options)
+    return load_models(settings.model_repository or _shipped_models(), options, refused)
 
 
 def _shipped_models() -> Path:
@@ -220,11 +223,10 @@ def _dispatcher(
     workers: Executor,
     draining: Event,
     peers: Peers,
-    live: LiveRepository | None,
+    control: Control | None,
     observers: Sequence[Observe] = (),
 ) -> Dispatcher:
     limits = _request_limits(settings)
-    control = live if settings.model_control else None
     inference = InferenceService(
         repository, scheduler, workers, limits, lambda: not draining.is_set(), peers, control
     )

@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     """Where models run. cuda and tensorrt fail if it isn't there; auto takes cuda, or the CPU and says so."""
 
     threads: NonNegativeInt = 0
-    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give a worker."""
+    """Threads of one run of a model. 0: one if its runs are short, else all CPUs that a worker may use."""
 
     cuda_memory_limit_mib: NonNegativeInt = 0
     """Most GPU memory that the arena of one model takes, in MiB. 0: no limit."""
@@ -103,8 +103,8 @@ class Settings(BaseSettings):
     max_queue_delay_us: NonNegativeInt = 0
     """How long a request waits for others to share its run, in microseconds. 0: not at all."""
 
-    instances: PositiveInt = 1
-    """How many batches of one model may run at once."""
+    instances: NonNegativeInt = 0
+    """How many batches of one model may run at once. 0: as many as its threads leave CPUs for."""
 
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""

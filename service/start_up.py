@@ -23,6 +23,9 @@ _log: FilteringBoundLogger = structlog.get_logger()
 
 _MOST_REASONS = 10
 
+Refused = Mapping[str, Mapping[int, str]]
+"""Why versions are not to be loaded, by model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -37,8 +40,13 @@ class Started:
     """Of the models whose config.toml is right."""
 
 
-def load_models(folder: Path, options: LoadOptions) -> Started:
+def load_models(folder: Path, options: LoadOptions, refused: Refused | None = None) -> Started:
     """Load the versions that are to be served of every model in a folder.
+
+    Args:
+        folder: the model repository.
+        options: how models are loaded.
+        refused: versions that are known to be no good, so that they aren't loaded.
 
     Raises:
         StartupError: the folder isn't there, or no model in it can be served.
@@ -49,6 +57,10 @@ def load_models(folder: Path, options: LoadOptions) -> Started:
     folders = files.scan()
     picture = {path: stamp for model in folders for path, stamp in files.stamps(model).items()}
     configs = _configs(files, folders, repository)
+    for model in folders:
+        known = (refused or {}).get(model.name, {})
+        still = [n for n in model.versions if n in known]
+        repository.publish(Entry.unavailable(model.name, str(n), known[n]) for n in still)
     models = [(model, configs[model.name]) for model in folders if model.name in configs]
     while versions := [version for model in models for version in _missing(repository, *model)]:
         _load_all(files, repository, versions, options.shared_by(len(versions)))

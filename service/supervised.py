@@ -19,7 +19,7 @@ CENSUS = "census"
 # What the supervisor tells a worker; every other question is for its peers' answers.
 STOP = "stop"
 
-_ANSWERERS = 2
+_ANSWERERS = 4
 # The supervisor waits for all workers, and is given this much longer, or this long by itself.
 _TIMEOUT_S = 2.0
 # At the start, when all processes compete for the CPUs, and no caller waits yet.
@@ -33,9 +33,15 @@ class Supervised(Peers):
         stop: set when the worker is to end: it was told, or the supervisor is gone.
     """
 
-    def __init__(self, end: socket.socket, count: int) -> None:
-        """Talk to the supervisor over a connected socket, until `close`."""
-        super().__init__(count)
+    def __init__(self, end: socket.socket, number: int, count: int) -> None:
+        """Talk to the supervisor over a connected socket, until `close`.
+
+        Args:
+            end: The socket.
+            number: Which worker this is, from 1.
+            count: How many there are.
+        """
+        super().__init__(count, leads=number == 1)
         self.stop = Event()
         self._answerers = ThreadPoolExecutor(_ANSWERERS, thread_name_prefix="answer")
         self._supervisor = Channel(end, self._answer, self._answerers)

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     descriptor, number, *flags = arguments
     settings = parse_settings(flags)
     configure_logs(settings.log_format, settings.log_level, worker=int(number))
-    with closing(Supervised(socket.socket(fileno=int(descriptor)), int(settings.workers))) as peers:
+    end = socket.socket(fileno=int(descriptor))
+    with closing(Supervised(end, int(number), int(settings.workers))) as peers:
         try:
             asyncio.run(_serve(settings, peers))
         except StartupError as error:

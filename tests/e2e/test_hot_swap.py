@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,11 +14,12 @@ import grpc
 import pytest
 
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
+from tests.e2e.footprint import Footprint
 from tests.e2e.processes import server_process
 from tests.service.live.repositories import ask, configure, put, version, wait_for
 
 CLIENTS = 8
-PAUSE_S = 0.005
+PAUSE_S = 0.02
 """Between two calls of a client: the processes of the trials share the CPUs with all of them."""
 VERSIONS = 10
 BROKEN = 4
@@ -34,11 +34,11 @@ class Load:
     answers: Counter[str] = field(default_factory=Counter)
     """How many each version gave."""
     wrong: list[object] = field(default_factory=list)
-    """Errors, and answers that aren't the version's."""
+    """Errors, answers that aren't the version's, and older versions after newer ones."""
 
     def call(self, address: str, stop: Event) -> None:
         with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            stub = ClassifierStub(channel)
+            stub, newest = ClassifierStub(channel), 0
             while not stop.wait(PAUSE_S):
                 try:
                     number, value = ask(stub)
@@ -46,8 +46,9 @@ class Load:
                     self.wrong.append(error)
                     return
                 self.answers[number] += 1
-                if value != float(number):
-                    self.wrong.append((number, value))
+                if value != float(number) or int(number) < newest:
+                    self.wrong.append((number, value, newest))
+                newest = int(number)
 
 
 @contextmanager
@@ -64,36 +65,28 @@ def under_load(address: str) -> Iterator[Load]:
             future.result()
 
 
-def rss_mib(pid: int) -> float:
-    """Return the memory that a process holds."""
-    match = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert match
-    return int(match[1]) / 1024
-
-
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("transport", ["grpcio", "native"])
-def test_versions_come_under_load(tmp_path: Path, transport: str) -> None:
+def test_versions_come_under_load(tmp_path: Path, transport: str, workers: str) -> None:
     put(tmp_path, "tiny", 1)
     configure(tmp_path, "tiny", "")
-    arguments = ("--model-repository", str(tmp_path), "--transport", transport, "--watch-settle-s", "0.2")
+    arguments = ["--model-repository", str(tmp_path), "--transport", transport, "--watch-settle-s", "0.2"]
+    arguments += ["--workers", workers]
     with server_process(*arguments) as server, grpc.insecure_channel(server.address) as channel:
         stub = ClassifierStub(channel)
         with under_load(server.address):
             ask(stub)
-        before = rss_mib(server.process.pid)
+        before = Footprint.of(server.process.pid)
         with under_load(server.address) as load:
             for number in range(2, 2 + VERSIONS):
                 come(tmp_path, stub, number)
         wait_for(stub, lambda found: list(found)[-1] == f"tiny/{1 + VERSIONS}")
-        growth = rss_mib(server.process.pid) - before
+        after = Footprint.of(server.process.pid)
 
     assert load.wrong == []
     assert set(load.answers) == {str(n) for n in range(1, 2 + VERSIONS)} - {str(BROKEN)}
-    assert growth < MOST_GROWTH_MIB
+    assert after.rss_mib - before.rss_mib < MOST_GROWTH_MIB * int(workers)
+    assert after.descriptors <= before.descriptors
 
 
 def come(folder: Path, stub: ClassifierStub, number: int) -> None:

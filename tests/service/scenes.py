@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -109,6 +110,8 @@ class Scene:
     service: Service
     shared_address: str
     """A server for requests that are enough by themselves."""
+    repository: Path
+    """The models of that server."""
     serving: Serving
     hold: Callable[[], HeldRuns]
     patch: pytest.MonkeyPatch
@@ -168,6 +171,17 @@ def too_many_calls(scene: Scene) -> Outcome:
         outcome = caller.end()
         held.may_run.set()
         assert running.code() is Code.OK
+        assert caller.end()[0] is Code.OK
+        return outcome
+
+
+def a_load_of_a_broken_model(scene: Scene) -> Outcome:
+    message = inference.RepositoryModelLoadRequest(model_name="broken").SerializeToString()
+    with scene.server(model_repository=scene.repository, model_control=True) as caller:
+        load: Any = caller.channel.unary_unary(
+            f"/{inference.SERVICE.full_name}/RepositoryModelLoad", None, None
+        )
+        outcome = outcome_of(load, message)
         assert caller.end()[0] is Code.OK
         return outcome
 

@@ -6,8 +6,9 @@ from protos.inference import messages as pb
 from service.api.call import Call
 from service.api.dispatch import Handler
 from service.api.oip.requests import parse
+from service.control import Control
 from service.errors import InvalidRequestError, ServiceError
-from service.live import Done, LiveRepository
+from service.live import Done
 
 
 class ControlMethods:
@@ -17,8 +18,8 @@ class ControlMethods:
         handlers: by the names of the methods.
     """
 
-    def __init__(self, live: LiveRepository) -> None:
-        self._live = live
+    def __init__(self, control: Control) -> None:
+        self._control = control
         self.handlers: dict[str, Handler] = {
             "RepositoryModelLoad": self.load,
             "RepositoryModelUnload": self.unload,
@@ -32,13 +33,13 @@ class ControlMethods:
                 "a model is loaded of the repository's files, not of the request's; leave the parameters out"
             )
         name = _name(request.repository_name, request.model_name)
-        self._live.load(name, _answer(call, pb.RepositoryModelLoadResponse().SerializeToString()))
+        self._control.load(name, _answer(call, pb.RepositoryModelLoadResponse().SerializeToString()))
 
     def unload(self, data: bytes, call: Call) -> None:
         """Answer with an encoded RepositoryModelUnloadResponse, once the model takes no new calls."""
         request = parse(pb.RepositoryModelUnloadRequest, data)
         name = _name(request.repository_name, request.model_name)
-        self._live.unload(name, _answer(call, pb.RepositoryModelUnloadResponse().SerializeToString()))
+        self._control.unload(name, _answer(call, pb.RepositoryModelUnloadResponse().SerializeToString()))
 
 
 def _name(repository: str, model: str) -> str:

@@ -14,8 +14,8 @@ from service.api.oip.infer import InferMethod, stream_error
 from service.api.oip.metadata import MetadataMethods
 from service.api.oip.parameters import NO_SHARED_MEMORY
 from service.api.oip.repository import RepositoryMethods
+from service.control import Control
 from service.errors import UnimplementedError
-from service.live import LiveRepository
 from service.peers import Peers
 from service.repository import Repository
 from service.scheduler import Scheduler
@@ -41,7 +41,7 @@ class InferenceService:
     """The methods over one engine.
 
     Args:
-        live: what callers may load and unload models in; None if they may not.
+        control: how callers may load and unload models; None if they may not.
 
     Attributes:
         unary: the handlers of the methods with one answer.
@@ -56,14 +56,12 @@ class InferenceService:
         limits: RequestLimits,
         is_ready: Callable[[], bool],
         peers: Peers,
-        live: LiveRepository | None = None,
+        control: Control | None = None,
     ) -> None:
         infer = InferMethod(repository, scheduler, workers, limits)
         metadata = MetadataMethods(repository, is_ready, limits.max_images)
         models = RepositoryMethods(repository, peers)
-        control = (
-            ControlMethods(live).handlers if live else dict.fromkeys(CONTROL_METHODS, _not_offered(_CONTROL))
-        )
+        refusals = dict.fromkeys(CONTROL_METHODS, _not_offered(_CONTROL))
         self.unary: dict[str, Handler] = {
             f"/{SERVICE}/{method}": handler
             for method, handler in {
@@ -76,7 +74,7 @@ class InferenceService:
                 "ModelStatistics": off_thread(models.statistics, workers),
                 "RepositoryIndex": off_thread(models.index, workers),
                 "ModelInfer": infer.unary,
-                **control,
+                **(ControlMethods(control).handlers if control else refusals),
                 **{method: _not_offered(reason) for method, reason in _NOT_OFFERED.items()},
             }.items()
         }
