@@ -48,6 +48,8 @@ def _gathered(found: Iterable[_Sample]) -> Samples:
 
 
 def _counted(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
+    for (model, change), count in repository.changes.totals().items():
+        yield "featurelens_model_changes_total", (model, change), [count]
     for served in _served(repository):
         labels = (served.name, served.version)
         taps = served.model.tap_counts
@@ -62,6 +64,8 @@ def _counted(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
 
 def _present(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
     yield "featurelens_build_info", (version_of(_NAME) or "unknown", platform.python_version()), [1]
+    if scheduler.cache_bytes is not None:
+        yield "featurelens_response_cache_bytes", (), [scheduler.cache_bytes]
     for entry in repository.entries():
         for state in State:
             yield "featurelens_model_state", (entry.name, entry.version, state.value), [entry.state is state]

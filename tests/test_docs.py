@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
@@ -18,6 +18,7 @@ from service.metrics import METRICS
 from service.model_config import ModelConfig
 from service.repository import State
 from service.settings import ENV_PREFIX, Settings
+from service.statistics import Change
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def test_metrics_table_is_what_the_server_has() -> None:
     [
         ("`reason` of `featurelens_refusals_total`", list(REFUSALS.values())),
         ("`state` of `featurelens_model_state`", [state.value for state in State]),
+        ("`change`", list(get_args(Change))),
     ],
 )
 def test_values_of_labels_are_listed(label: str, values: list[str]) -> None:
