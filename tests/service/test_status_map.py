@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from protos.inference import messages as pb
 from service import errors
 from tests.service import scenes
 from tests.service.conftest import add_model
@@ -58,6 +59,7 @@ def in_a_sequence() -> bytes:
 
 INVALID = errors.InvalidRequestError
 TOO_MUCH = errors.LimitExceededError
+LOAD = "/inference.GRPCInferenceService/RepositoryModelLoad"
 UNKNOWN = "/featurelens.v1.Classifier/Explain"
 MAP = (
     Line(
@@ -113,6 +115,14 @@ MAP = (
         Code.UNAVAILABLE,
         scenes.a_server_that_drains,
         "",
+    ),
+    Line(
+        "a model that is to be loaded and can't be",
+        errors.ModelRefusedError,
+        Code.FAILED_PRECONDITION,
+        sending(LOAD, pb.RepositoryModelLoadRequest(model_name="broken").SerializeToString()),
+        'model "broken": version 1: model.onnx can\'t be loaded: ',
+        (INFER,),
     ),
     Line(
         "a full queue",
@@ -214,7 +224,7 @@ def shared_address(transport: str, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     add_model(folder, "failing", failing())
     add_model(folder, "broken", b"no model")
-    with run_server(model_repository=folder, transport=transport, **LIMITS) as server:
+    with run_server(model_repository=folder, transport=transport, model_control=True, **LIMITS) as server:
         yield server.address
 
 
