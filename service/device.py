@@ -98,7 +98,7 @@ def resolve(
     Raises:
         DeviceUnavailableError: The device that is wanted is not there.
     """
-    installed = ort.get_available_providers() if available is None else available
+    installed = installed_providers() if available is None else available
     execution = Execution(intra_op_threads=available_cpus() if threads is None else threads)
     wanted: Mapping[Device, tuple[Provider, ...]] = {"cpu": (), "tensorrt": (tensorrt, cuda)}
     providers = wanted.get(device, (cuda,))
@@ -118,6 +118,11 @@ def resolve(
         )
     log.warning("running on the CPU", device=device, reason=reason)
     return replace(execution, required=False, fallback_reason=reason)
+
+
+def installed_providers() -> list[str]:
+    """Name the execution providers of the ONNX Runtime that is installed; whether they run is not said."""
+    return list(ort.get_available_providers())
 
 
 def create_session(

@@ -36,7 +36,11 @@ class ModelRefusedError(ServiceError):
 
 
 class OverloadedError(ServiceError):
-    """The queue is full: try again later."""
+    """Too much is being worked on: try again later."""
+
+
+class QueueFullError(OverloadedError):
+    """Too many requests already wait for the model."""
 
 
 class LimitExceededError(ServiceError):

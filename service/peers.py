@@ -5,11 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from service.channel import JSON
 
 STATISTICS = "statistics"
 """What a process has counted. Outlives it: its last answer is handed to the process in its place."""
+COUNTED = "counted"
+"""Metrics that count up. Outlives it as well."""
+PRESENT = "present"
+"""Metrics that tell how things are now."""
 INDEX = "index"
 """The states of all versions in a process."""
 
@@ -27,6 +32,16 @@ class Census:
     wanted: int
     restarts: int
     """Processes that were put in the place of one that had ended."""
+
+
+class Respondents(Protocol):
+    """Whoever can ask the processes that serve one port."""
+
+    def ask_all(self, question: str, argument: JSON, timeout_s: float) -> list[JSON]:
+        """Return the answers of all processes that give one in time."""
+
+    def census(self) -> Census:
+        """Count the processes."""
 
 
 class Peers(ABC):

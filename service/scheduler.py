@@ -31,7 +31,7 @@ class Scheduler:
         """Queue a job, or end it at once with an answer that is held.
 
         Raises:
-            OverloadedError: the model's queue is full.
+            QueueFullError: the model's queue is full.
             DrainingError: the scheduler was closed.
         """
         if self._cache is not None and self._cache.answers(job):
@@ -58,6 +58,10 @@ class Scheduler:
             lane = self._lanes.pop(id(model), None)
         if lane is not None:
             lane.close()
+
+    def lane(self, model: Model) -> Lane | None:
+        """Return a model's lane, if it has had a job."""
+        return self._lanes.get(id(model))
 
     def close(self) -> None:
         """Refuse new jobs, finish those that are queued, end the threads."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,8 @@ from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from service.api.access_log import AccessLog
+from service.api.call import Observe, all_told
+from service.api.call_counts import CallCounts
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -34,6 +36,8 @@ from service.following import following
 from service.health import add_health
 from service.images import ImageLimits
 from service.loading import LoadOptions
+from service.measurements import answer_for
+from service.metrics_port import metrics_served
 from service.peers import Alone, Peers
 from service.providers import Cuda, Tensorrt
 from service.reflection import add_reflection
@@ -41,6 +45,7 @@ from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
 from service.start_up import Known, Started, load_models
+from service.tracing import tracing
 from service.transport.grpcio import GrpcioTransport
 from service.transport.limits import TransportLimits
 from service.unison import known_to
@@ -59,6 +64,8 @@ class RunningServer:
     """Where, with the port that was really bound."""
     models: tuple[str, ...]
     """Names of the models that are ready."""
+    metrics_address: str
+    """Where the metrics are; "" if they aren't served here."""
 
 
 @asynccontextmanager
@@ -82,26 +89,32 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     gc.freeze()
     scheduler = Scheduler(settings.instances, _response_cache(settings))
     live = following(started, settings, scheduler.retire, peers)
-    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers, live as control:
+    with (
+        ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers,
+        tracing(settings.trace_endpoint, settings.trace_sample_ratio) as tracers,
+        live as control,
+    ):
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, control)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, control, tracers)
         shared = peers.count > 1
         transport = GrpcioTransport(dispatcher, _transport_limits(settings), reuse_port=shared)
         health = add_health(transport.server, _HEALTH_NAMES)
         if settings.reflection:
             add_reflection(transport.server)
         await asyncio.to_thread(peers.join)
-        async with _listening(settings, dispatcher, transport, shared) as address:
-            for name in _HEALTH_NAMES:
-                health.set_serving(name)
-            try:
-                yield RunningServer(address, repository.ready_names())
-            finally:
-                draining.set()
-                health.drain()
-                _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
-                await asyncio.sleep(settings.drain_s)
-                health.close()
+        metrics = nullcontext("") if shared else metrics_served(settings, peers)
+        with metrics as metrics_address:
+            async with _listening(settings, dispatcher, transport, shared) as address:
+                for name in _HEALTH_NAMES:
+                    health.set_serving(name)
+                try:
+                    yield RunningServer(address, repository.ready_names(), metrics_address)
+                finally:
+                    draining.set()
+                    health.drain()
+                    _log.info("draining", drain_s=settings.drain_s, grace_s=settings.grace_s)
+                    await asyncio.sleep(settings.drain_s)
+                    health.close()
         await asyncio.to_thread(scheduler.close)
 
 
@@ -163,7 +176,7 @@ def load_repository(settings: Settings, cpus: int | None = None, known: Known | 
         StartupError: nothing can be served, or the wanted device isn't there.
     """
     options = LoadOptions(
-        execution=_execution(settings, cpus),
+        execution=execution_of(settings, cpus),
         tap_sessions=settings.tap_sessions,
         batching=BatchingLimits(
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
@@ -182,7 +195,12 @@ def _shipped_models() -> Path:
     return in_wheel if in_wheel.is_dir() else package.parent / "models"
 
 
-def _execution(settings: Settings, cpus: int | None) -> Execution:
+def execution_of(settings: Settings, cpus: int | None = None) -> Execution:
+    """Choose how models run, in a process that has this many CPUs to itself; None: all.
+
+    Raises:
+        DeviceUnavailableError: the wanted device isn't there.
+    """
     limit = settings.cuda_memory_limit_mib
     cuda = Cuda(
         gpu_mem_limit=limit * MiB if limit else None,
@@ -206,6 +224,7 @@ def _dispatcher(
     draining: Event,
     peers: Peers,
     control: Control | None,
+    observers: Sequence[Observe] = (),
 ) -> Dispatcher:
     limits = _request_limits(settings)
     inference = InferenceService(
@@ -213,21 +232,24 @@ def _dispatcher(
     )
     classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
-    return Dispatcher(
-        unary={
-            f"/{CLASSIFIER}/Classify": classify.unary,
-            f"/{CLASSIFIER}/ListModels": describe.list_models,
-            f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
-            **inference.unary,
-        },
-        streams={
-            f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error),
-            **inference.streams,
-        },
-        max_concurrent_calls=settings.max_concurrent_calls,
-        trip=scheduler.trip,
-        observe=AccessLog(settings.access_log_rate).write,
+    unary = {
+        f"/{CLASSIFIER}/Classify": classify.unary,
+        f"/{CLASSIFIER}/ListModels": describe.list_models,
+        f"/{CLASSIFIER}/DescribeModel": describe.describe_model,
+        **inference.unary,
+    }
+    streams = {
+        f"/{CLASSIFIER}/ClassifyStream": StreamMethod(classify.streamed, stream_error),
+        **inference.streams,
+    }
+    log = AccessLog(settings.access_log_rate).write
+    calls = CallCounts(unary, streams, log)
+    observe = all_told(*observers, calls.ended if settings.metrics_address else log)
+    dispatcher = Dispatcher(
+        unary, streams, settings.max_concurrent_calls, scheduler.trip, observe, calls.stream
     )
+    answer_for(peers, calls, dispatcher, repository, scheduler)
+    return dispatcher
 
 
 def _request_limits(settings: Settings) -> RequestLimits:

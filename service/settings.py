@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from service.errors import StartupError
@@ -63,6 +63,9 @@ class Settings(BaseSettings):
 
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
+
+    metrics_address: str = "127.0.0.1:8002"
+    """Address of the metrics. Empty: none. If it is in use that is an error, unless it is this default."""
 
     transport: Literal["auto", "native", "grpcio"] = "auto"
     """What carries the calls. native is several times faster; auto takes it where it is installed."""
@@ -163,6 +166,12 @@ class Settings(BaseSettings):
     access_log_rate: NonNegativeInt = 100
     """Most answered calls a second that get a log line of their own. Calls that fail always do."""
 
+    trace_endpoint: Annotated[str, Field(pattern="^(https?://.+)?$")] = ""
+    """URL of an OpenTelemetry collector, OTLP over gRPC, such as http://localhost:4317; else no traces."""
+
+    trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the calls without a caller's span that are traced. Those with one are if the caller's is."""
+
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse misspelt environment variables, which pydantic-settings ignores.
@@ -185,4 +194,13 @@ def parse_settings(argv: Sequence[str]) -> Settings:
         pydantic.ValidationError: a value is not what its setting takes.
     """
     refuse_unknown_variables()
+    return read_settings(argv)
+
+
+def read_settings(argv: Sequence[str]) -> Settings:
+    """Do the same, with no look at variables that name no setting.
+
+    Raises:
+        pydantic.ValidationError: a value is not what its setting takes.
+    """
     return CliApp.run(Settings, cli_args=list(argv), cli_exit_on_error=True)

@@ -12,12 +12,12 @@ from structlog.typing import FilteringBoundLogger
 
 from service import supervised
 from service.channel import JSON, Answer, ChannelClosedError, NoAnswerError
-from service.peers import SERVED, STATISTICS
+from service.peers import COUNTED, SERVED, STATISTICS
 from service.worker_process import WorkerProcess
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
-REMEMBERED = frozenset({STATISTICS, SERVED})
+REMEMBERED = frozenset({COUNTED, STATISTICS, SERVED})
 """Questions whose last answer outlives the worker that gave it."""
 
 # Before a worker is replaced: longer each time it dies, unless it has lived for long.

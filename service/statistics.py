@@ -10,10 +10,15 @@ from operator import add
 from threading import Lock
 from typing import Literal, NamedTuple
 
+from service.histogram import Histogram
+from service.metrics import BOUNDS_NS
+
 Change = Literal["loaded", "refused", "removed", "config_applied", "config_refused"]
 """What became of a version, or of a config.toml, that came, changed or went."""
 
 _MOST_RECENT = 256
+
+Fault = Literal["rejected", "canceled", "broken"]
 
 
 class Inference(NamedTuple):
@@ -41,6 +46,11 @@ class Totals:
 
     successes: int = 0
     failures: int = 0
+    rejected: int = 0
+    """Of the failures those for lack of time or room, or because the server was draining."""
+    canceled: int = 0
+    broken: int = 0
+    """Of the failures those of runs."""
     samples: int = 0
     executions: int = 0
     last_ms: int = 0
@@ -84,6 +94,7 @@ class Statistics:
     """The totals of one version of a model."""
 
     def __init__(self) -> None:
+        self._queue_ns = Histogram(BOUNDS_NS)
         self._lock = Lock()
         self._totals = Totals()
         self._recent: deque[tuple[Inference, int, int]] = deque()  # not in the totals yet
@@ -96,10 +107,12 @@ class Statistics:
             with self._lock:
                 self._add_recent()
 
-    def failed(self, duration_ns: int) -> None:
-        """Count a request that failed."""
+    def failed(self, duration_ns: int, fault: Fault | None = None) -> None:
+        """Count a request that failed, and why if the totals tell such failures apart."""
         with self._lock:
             self._totals.failures += 1
+            if fault is not None:
+                setattr(self._totals, fault, getattr(self._totals, fault) + 1)
             self._totals.failure_ns += duration_ns
 
     def inherit(self, totals: Totals) -> None:
@@ -112,6 +125,12 @@ class Statistics:
         with self._lock:
             self._add_recent()
             return replace(self._totals)
+
+    def queue_times(self) -> tuple[list[int], int]:
+        """Return how many answered requests waited how long, by BOUNDS_NS, and the sum in nanoseconds."""
+        with self._lock:
+            self._add_recent()
+            return self._queue_ns.counts()
 
     def _add_recent(self) -> None:
         recent = [self._recent.popleft() for _ in range(len(self._recent))]
@@ -127,6 +146,7 @@ class Statistics:
         totals.cache_hit_ns += sum(inference.cache_ns for inference in hits)
         if runs := [inference for inference in inferences if not inference.cached]:
             totals.add_runs(runs)
+            self._queue_ns.extend([inference.queue_ns for inference in runs])
 
 
 class ChangeCounts:

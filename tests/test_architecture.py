@@ -27,8 +27,9 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs", "batching_limits"},
-    {"cpus", "providers", "device", "binding", "tensors", "statistics", "channel", "peers"},
+    {"errors", "settings", "logs", "batching_limits", "versions"},
+    {"cgroups", "cpus", "providers", "device", "binding", "tensors"},
+    {"histogram", "metrics", "statistics", "channel", "peers"},
     {
         "onnx_file",
         "told_types",
@@ -47,9 +48,10 @@ LAYERS = (
     {"retirement", "watch", "live", "control", "following"},
     {"api"},
     {"transport"},
-    {"server", "reflection", "health"},
+    {"measurements", "exposition", "metrics_port"},
+    {"server", "reflection", "health", "tracing"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
-    {"__main__", "healthcheck"},
+    {"__main__", "healthcheck", "checks", "doctor"},
 )
 MOST_LINES = 300
 
@@ -178,7 +180,9 @@ def test_no_import_cycle() -> None:
                 "service.__main__",
             },
         ),
+        ("opentelemetry", {f"service.api.tracing.{name}" for name in ("exporter", "spans", "tracer")}),
         ("onnxruntime", {"service.binding", "service.device", "service.model"}),
+        ("prometheus_client", {"service.measurements", "service.exposition", "service.metrics_port"}),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:
@@ -212,12 +216,12 @@ def test_no_file_is_long(package: str) -> None:
     [
         pytest.param(
             "service.__main__, service.server",
-            "torch training featurelens onnxscript matplotlib",
+            "torch training featurelens onnxscript matplotlib opentelemetry",
             id="the server needs no torch",
         ),
         pytest.param(
             "service.__main__, service.supervisor",
-            "onnxruntime onnx numpy grpc google PIL pygrpc_native",
+            "onnxruntime onnx numpy grpc google PIL pygrpc_native opentelemetry",
             id="the supervisor stays small",
         ),
         pytest.param(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,19 +28,33 @@ class Output(StrEnum):
     JSON = "json"
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as a table; in a pipe as plain columns, parted by two spaces or more."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    marks: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> None:
+    """Print rows as a table; in a pipe as plain columns, parted by two spaces or more.
+
+    Args:
+        columns: Their headings.
+        rows: Their cells.
+        marks: Cells that look different on a terminal, and how: a text and its style.
+    """
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
         lines = [[printable(cell) for cell in row] for row in rows]
         return _print_plain([[name.upper() for name in columns], *lines])
-    return console.print(make_table(columns, rows))
+    return console.print(make_table(columns, rows, marks))
 
 
-def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Make a table for a terminal."""
+def make_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    marks: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> Table:
+    """Make a table for a terminal; see `print_table`."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -48,11 +63,16 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for name in columns:
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        cells = [printable(cell) for cell in row]
+        table.add_row(*(Text(*marks.get(cell, (cell, ""))) for cell in cells))
     return table
 
 
-_NUMBERS = {"probability", "parameters"}
+_NUMBERS = {
+    *("probability", "parameters"),
+    *("calls/s", "p50", "p99", "in progress"),
+    *("requests/s", "items/s", "items/run", "queue p50", "queue p99", "waiting"),
+}
 
 
 def _print_plain(lines: Sequence[Sequence[str]]) -> None:

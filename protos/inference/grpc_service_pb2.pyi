@@ -709,7 +709,9 @@ class ModelInferResponse(_message.Message):
     """The request's."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-        """"queue_ns" and "compute_ns", int64: how long the request waited, and how long its run took."""
+        """Where the time went, int64, in nanoseconds: "decode_ns" making arrays of the request, "queue_ns" waiting for a
+        run, "compute_ns" in the run. Encoding the answer is not in it, as it isn't over when this is encoded.
+        """
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferResponse.InferOutputTensor]:

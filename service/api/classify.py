@@ -71,6 +71,7 @@ class ClassifyMethod:
         self._begin(request, call, _in_stream)
 
     def _begin(self, data: bytes, call: Call, frame: Frame) -> None:
+        started_ns = time.perf_counter_ns()
         request = _parse(data)
         call.identify(request.id)
         plan = self._plan(request, call, frame)
@@ -78,7 +79,8 @@ class ClassifyMethod:
             self._limits.check_count(len(request.images.images), "images")
             self._workers.submit(self._decode, plan, list(request.images.images))
         elif request.WhichOneof("input") == "tensor":
-            self._submit(plan, _feed(request.tensor, plan.classifier), decode_ns=0)
+            feed = _feed(request.tensor, plan.classifier)
+            self._submit(plan, feed, time.perf_counter_ns() - started_ns)
         else:
             raise InvalidRequestError("the request holds neither images nor a tensor; send one of them")
 
@@ -121,6 +123,7 @@ class ClassifyMethod:
         done = partial(self._finish, plan, feed, decode_ns)
         key = run_key(model, feeds, outputs, len(feed))
         job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key)
+        plan.tally.queued_ns = job.queued_ns
         self._scheduler.submit(job)
 
     def _finish(self, plan: _Plan, feed: np.ndarray, decode_ns: int, outcome: Result | ServiceError) -> None:

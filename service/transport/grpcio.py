@@ -136,28 +136,30 @@ class GrpcioTransport:
                 try:
                     async for request in requests:
                         await slots.acquire()
-                        observe = self._dispatcher.observe
-                        call = _GrpcioCall(name, context, self._limits, observe, arrived.put_nowait)
+                        call = _GrpcioCall(
+                            name, context, self._limits, self._dispatcher.observe, arrived.put_nowait
+                        )
                         in_flight.add(call)
                         self._take(method.handler, request, call)
                 finally:
                     arrived.put_nowait(None)
 
-            reader = asyncio.create_task(read())
-            try:
-                reading = True
-                while reading or in_flight:
-                    if (call := await arrived.get()) is None:
-                        reading = False
-                        continue
-                    in_flight.remove(call)
-                    yield _in_band(call, method)
-                    slots.release()
-                await reader
-            finally:
-                reader.cancel()
-                for call in in_flight:
-                    call.cancel()
+            with self._dispatcher.stream(name):
+                reader = asyncio.create_task(read())
+                try:
+                    reading = True
+                    while reading or in_flight:
+                        if (call := await arrived.get()) is None:
+                            reading = False
+                            continue
+                        in_flight.remove(call)
+                        yield _in_band(call, method)
+                        slots.release()
+                    await reader
+                finally:
+                    reader.cancel()
+                    for call in in_flight:
+                        call.cancel()
 
         return answer
 
@@ -188,8 +190,9 @@ class _GrpcioCall(Call):
         observe: Observe,
         arrive: Callable[[_GrpcioCall], None],
     ) -> None:
-        request_id = request_id_in(context.invocation_metadata() or ())
-        super().__init__(method, limits.deadline(context.time_remaining()), request_id, observe)
+        metadata = context.invocation_metadata() or ()
+        deadline = limits.deadline(context.time_remaining())
+        super().__init__(method, deadline, request_id_in(metadata), observe, metadata)
         self.outcome: bytes | ServiceError = b""
         self._loop = asyncio.get_running_loop()
         self._arrive = arrive

@@ -7,7 +7,9 @@ knows no TLS, and no limit on the size of a message: that one is kept here.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from threading import Event, Thread, current_thread
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
@@ -15,8 +17,12 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher
 from service.api.status import status_of
+from service.api.tracing.context import Metadata
 from service.errors import DrainingError, LimitExceededError, ServiceError, StartupError
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
+
+if TYPE_CHECKING:  # a type that exists in the .pyi only
+    from pygrpc_native._native import DetailedEvent
 
 _CALLS_PER_TRIP = 64
 # How often deadlines are looked at, which matters for clients that set none, and how long a trip may keep its
@@ -114,14 +120,18 @@ class NativeTransport:
                 return
             self._busy_since = time.monotonic()
             with self._dispatcher.trip():
-                for kind, call_id, method_id, payload, _, details in events:
-                    if kind == EVENT_CALL and payload is not None and details is not None:
-                        self._take(call_id, method_id, payload, details[0], details[2])
-                    elif call := self._calls.get(call_id):
-                        call.cancel()
+                self._take_all(events)
+            events.clear()  # or their messages would stay in memory until the next ones come
             if self._receiver is not current_thread():
                 return
             self._busy_since = None
+
+    def _take_all(self, events: Sequence[DetailedEvent]) -> None:
+        for kind, call_id, method_id, payload, _, details in events:
+            if kind == EVENT_CALL and payload is not None and details is not None:
+                self._take(call_id, method_id, payload, details[0], details[2])
+            elif call := self._calls.get(call_id):
+                call.cancel()
 
     def _watch(self) -> None:
         """End calls whose deadline has passed; let another thread receive while a run keeps the one."""
@@ -145,7 +155,7 @@ class NativeTransport:
     ) -> None:
         name, handler = self._methods[method_id]
         deadline = self._limits.deadline(remaining_s)
-        call = _NativeCall(name, deadline, request_id_in(metadata), self._dispatcher.observe, self, call_id)
+        call = _NativeCall(name, deadline, metadata, self._dispatcher.observe, self, call_id)
         self._calls[call_id] = call
         if self._draining:
             call.fail(DrainingError("the server is shutting down; try another one"))
@@ -180,12 +190,12 @@ class _NativeCall(Call):
         self,
         method: str,
         deadline: float,
-        request_id: str | None,
+        metadata: Metadata,
         observe: Observe,
         transport: NativeTransport,
         call_id: int,
     ) -> None:
-        super().__init__(method, deadline, request_id, observe)
+        super().__init__(method, deadline, request_id_in(metadata), observe, metadata)
         self._transport = transport
         self._call_id = call_id
 

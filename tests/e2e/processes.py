@@ -71,7 +71,8 @@ def lines_of(log: Path, event: str) -> list[dict[str, Any]]:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "service", "--grpc-address", "127.0.0.1:0", "--device", "cpu", *arguments]
+    chosen = ["--grpc-address", "127.0.0.1:0", "--metrics-address", "", "--device", "cpu", *arguments]
+    return [sys.executable, "-m", "service", *chosen]
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_every_call_that_was_accepted_is_answered_after_sigterm(
     images = pack(np.zeros((256, 1, 32, 32), np.float32))
     log = tmp_path / "log"
     with (
-        server_process("--transport", transport, log=log) as server,
+        server_process("--transport", transport, "--default-deadline-s=60", log=log) as server,
         grpc.insecure_channel(server.address, [("grpc.max_receive_message_length", -1)]) as channel,
     ):
         stub = ClassifierStub(channel)

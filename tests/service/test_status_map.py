@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -11,7 +12,6 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from protos.inference import messages as pb
 from service import errors
 from tests.service import scenes
 from tests.service.conftest import add_model
@@ -59,7 +59,6 @@ def in_a_sequence() -> bytes:
 
 INVALID = errors.InvalidRequestError
 TOO_MUCH = errors.LimitExceededError
-LOAD = "/inference.GRPCInferenceService/RepositoryModelLoad"
 UNKNOWN = "/featurelens.v1.Classifier/Explain"
 MAP = (
     Line(
@@ -110,6 +109,14 @@ MAP = (
         'model "broken" version 1 could not be loaded',
     ),
     Line(
+        "a load of a model that can't be loaded",
+        errors.ModelRefusedError,
+        Code.FAILED_PRECONDITION,
+        scenes.a_load_of_a_broken_model,
+        'model "broken": version 1: ',
+        (INFER,),
+    ),
+    Line(
         "a server that is shutting down",
         errors.DrainingError,
         Code.UNAVAILABLE,
@@ -117,16 +124,8 @@ MAP = (
         "",
     ),
     Line(
-        "a model that is to be loaded and can't be",
-        errors.ModelRefusedError,
-        Code.FAILED_PRECONDITION,
-        sending(LOAD, pb.RepositoryModelLoadRequest(model_name="broken").SerializeToString()),
-        'model "broken": version 1: model.onnx can\'t be loaded: ',
-        (INFER,),
-    ),
-    Line(
         "a full queue",
-        errors.OverloadedError,
+        errors.QueueFullError,
         Code.RESOURCE_EXHAUSTED,
         scenes.a_full_queue,
         "1 requests already wait for this model; try again later",
@@ -215,8 +214,8 @@ def failing() -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def shared_address(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of a LeNet, of a model whose runs may fail, and of one that can't be loaded."""
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a LeNet, of a model whose runs may fail, and of one that can't be loaded."""
     folder = tmp_path_factory.mktemp("repository")
     add_model(folder, "lenet", lenet())
     (folder / "lenet" / "config.toml").write_text(
@@ -224,7 +223,13 @@ def shared_address(transport: str, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     add_model(folder, "failing", failing())
     add_model(folder, "broken", b"no model")
-    with run_server(model_repository=folder, transport=transport, model_control=True, **LIMITS) as server:
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared_address(transport: str, repository: Path) -> Iterator[str]:
+    """The address of a server of that folder."""
+    with run_server(model_repository=repository, transport=transport, **LIMITS) as server:
         yield server.address
 
 
@@ -233,12 +238,13 @@ def test_line_of_the_map(
     line: Line,
     service: Service,
     shared_address: str,
+    repository: Path,
     serving: Serving,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hold = lambda: request.getfixturevalue("held")  # noqa: E731 - only the lines that ask for it hold runs
-    scene = Scene(service, shared_address, serving, hold, monkeypatch)
+    scene = Scene(service, shared_address, repository, serving, hold, monkeypatch)
 
     status, details = line.provoke(scene)
 

@@ -316,7 +316,9 @@ Global___Classification: _TypeAlias = Classification  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Where the time of a request went. Parts that waited on each other can overlap with other requests' parts."""
+    """Where the time of a request went. Parts that waited on each other can overlap with other requests' parts.
+    Encoding the answer is not among them, as it isn't over when this is encoded.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -325,7 +327,7 @@ class Timings(_message.Message):
     COMPUTE_NS_FIELD_NUMBER: _builtins.int
     RUN_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     decode_ns: _builtins.int
-    """Decoding and preprocessing images, in nanoseconds."""
+    """Decoding and preprocessing images, or reading the tensor, in nanoseconds."""
     queue_ns: _builtins.int
     """Waiting for a run of the model, in nanoseconds."""
     compute_ns: _builtins.int

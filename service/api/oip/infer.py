@@ -52,7 +52,7 @@ class _Question:
         self.query = query
         self.input_ns = input_ns
         self.tally.layers = query.layers
-        return Job(
+        job = Job(
             self.served.model,
             feeds,
             query.names,
@@ -62,6 +62,8 @@ class _Question:
             query.urgency.priority,
             query.run_key,
         )
+        self.tally.queued_ns = job.queued_ns
+        return job
 
     def answer(self, outcome: Result | ServiceError) -> None:
         """Encode what the run gave; called on the scheduler's thread, so it ends the call itself."""
@@ -70,7 +72,8 @@ class _Question:
                 raise outcome
             started_ns = time.perf_counter_ns()
             outputs = [_value(self.served, wanted, outcome) for wanted in self.query.outputs]
-            answer = self.frame(self.query.form.encode(self.request_id, outputs, outcome))
+            encoded = self.query.form.encode(self.request_id, outputs, self.input_ns, outcome)
+            answer = self.frame(encoded)
             self.limits.check_answer(len(answer))
             output_ns = time.perf_counter_ns() - started_ns
             self.tally.run_batch_size = outcome.run_batch_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 
@@ -14,6 +13,7 @@ from service.errors import ModelNotReadyError
 from service.graph import TensorSpec
 from service.model import ALL_LAYERS
 from service.repository import Repository, ServedModel, State
+from service.versions import version_of
 
 _NAME = "featurelens"
 _PLATFORM = "onnxruntime_onnx"
@@ -48,7 +48,8 @@ class MetadataMethods:
 
     def server_metadata(self, _request: bytes, call: Call) -> None:
         """Answer with an encoded ServerMetadataResponse."""
-        response = pb.ServerMetadataResponse(name=_NAME, version=_version(), extensions=_EXTENSIONS)
+        version = version_of(_NAME) or "unknown"
+        response = pb.ServerMetadataResponse(name=_NAME, version=version, extensions=_EXTENSIONS)
         call.succeed(response.SerializeToString())
 
     def model_ready(self, data: bytes, call: Call) -> None:
@@ -81,13 +82,6 @@ class MetadataMethods:
         request = parse(pb.ModelConfigRequest, data)
         config = _config(self._repository.get(request.name, request.version), self._max_batch_size)
         call.succeed(pb.ModelConfigResponse(config=config).SerializeToString())
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version(_NAME)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that isn't installed
-        return "unknown"
 
 
 def _tensor(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:

@@ -189,7 +189,8 @@ def test_without_an_id_none_comes_back(zoo: InferenceStub) -> None:
 def test_the_answer_tells_its_timings(zoo: InferenceStub) -> None:
     parameters = zoo.ModelInfer(request("sums", SUMS)).parameters
 
-    assert parameters.keys() == {"queue_ns", "compute_ns"}
+    assert parameters.keys() == {"decode_ns", "queue_ns", "compute_ns"}
+    assert parameters["decode_ns"].int64_param > 0
     assert parameters["compute_ns"].int64_param > 0
     assert parameters["queue_ns"].int64_param >= 0
 
