@@ -31,7 +31,7 @@ def answer_for(
     def counted() -> Samples:
         return {
             **calls.samples(dispatcher.admitted),
-            **_gathered([*_counted(repository, scheduler), *_process(counted=True)]),
+            **_gathered([*_counted(repository, scheduler), *_changes(repository), *_process(counted=True)]),
         }
 
     peers.answer(COUNTED, lambda _: packed(merged([inherited, packed(counted())])))
@@ -58,6 +58,11 @@ def _counted(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
             counts, total_ns = served.statistics.queue_times()
             yield "featurelens_queue_seconds", labels, histogram_value(counts, total_ns / 1e9)
             yield "featurelens_run_batch_size", labels, histogram_value(*lane.run_sizes.counts())
+
+
+def _changes(repository: Repository) -> Iterator[_Sample]:
+    for labels, count in repository.changes.totals().items():
+        yield "featurelens_model_changes_total", labels, [count]
 
 
 def _present(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
