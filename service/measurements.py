@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 from prometheus_client import ProcessCollector
 
@@ -14,6 +15,7 @@ from service.metrics import METRICS, Kind, Labels, Samples, Value, histogram_val
 from service.peers import COUNTED, PRESENT, Peers
 from service.repository import Repository, ServedModel, State
 from service.scheduler import Scheduler
+from service.statistics import CHANGES
 from service.versions import version_of
 
 _NAME = "featurelens"
@@ -61,8 +63,10 @@ def _counted(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
 
 
 def _changes(repository: Repository) -> Iterator[_Sample]:
-    for labels, count in repository.changes.totals().items():
-        yield "featurelens_model_changes_total", labels, [count]
+    totals = repository.changes.totals()
+    models = {entry.name for entry in repository.entries()} | {model for model, _ in totals}
+    for labels in product(sorted(models), CHANGES):
+        yield "featurelens_model_changes_total", labels, [totals.get(labels, 0)]
 
 
 def _present(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
