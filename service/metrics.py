@@ -141,6 +141,12 @@ _ALL = (
         "Workers in which a version is in this state: 0 or 1 without `--workers`.",
     ),
     Metric(
+        "featurelens_model_change_refused",
+        Kind.GAUGE,
+        MODEL,
+        "Workers in which a version serves on as it was, since a change to its files was refused.",
+    ),
+    Metric(
         "featurelens_model_provider_info",
         Kind.GAUGE,
         (*MODEL, "provider"),

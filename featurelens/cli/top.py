@@ -164,7 +164,10 @@ def _state(window: Window, of: dict[str, str]) -> str:
         for state in _values(window, "state", "featurelens_model_state", of)
     }
     there = {state: count for state, count in states.items() if count}
-    return ", ".join(there) if len(there) == 1 else ", ".join(f"{s} {n:.0f}" for s, n in there.items())
+    texts = list(there) if len(there) == 1 else [f"{state} {count:.0f}" for state, count in there.items()]
+    if window.now("featurelens_model_change_refused", **of):
+        texts.append("change refused")
+    return ", ".join(texts)
 
 
 def _values(window: Window, label: str, name: str, of: dict[str, str]) -> list[str]:
