@@ -44,11 +44,11 @@ from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import MiB, Settings
-from service.start_up import Refused, Started, load_models
+from service.start_up import Known, Started, load_models
 from service.tracing import tracing
 from service.transport.grpcio import GrpcioTransport
 from service.transport.limits import TransportLimits
-from service.unison import refused_before
+from service.unison import known_to
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
@@ -81,8 +81,8 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     """
     peers = peers or Alone()
     cpus = max(1, available_cpus() // peers.count)
-    refused = refused_before(peers)
-    started = await asyncio.to_thread(load_repository, settings, cpus, refused)  # signals are heard meanwhile
+    # Signals are heard meanwhile.
+    started = await asyncio.to_thread(lambda: load_repository(settings, cpus, known_to(peers)))
     repository = started.repository
     # What is here now stays. To look through all of it for garbage again and again would cost calls their
     # latency: tens of milliseconds at a time.
@@ -169,7 +169,7 @@ def takes_native(transport: str) -> bool:
     return installed and transport != "grpcio"
 
 
-def load_repository(settings: Settings, cpus: int | None = None, refused: Refused | None = None) -> Started:
+def load_repository(settings: Settings, cpus: int | None = None, known: Known | None = None) -> Started:
     """Load the models that the settings name, for a process that has this many CPUs to itself; None: all.
 
     Raises:
@@ -185,7 +185,7 @@ def load_repository(settings: Settings, cpus: int | None = None, refused: Refuse
         refuse_non_finite=settings.refuse_non_finite,
         share_threads=not settings.threads,
     )
-    return load_models(settings.model_repository or _shipped_models(), options, refused)
+    return load_models(settings.model_repository or _shipped_models(), options, known)
 
 
 def _shipped_models() -> Path:
