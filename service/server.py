@@ -25,6 +25,7 @@ from service.api.dispatch import Dispatcher, StreamMethod
 from service.api.limits import RequestLimits
 from service.api.oip.methods import SERVICE as INFERENCE
 from service.api.oip.methods import InferenceService
+from service.auth import Guard
 from service.batching_limits import BatchingLimits
 from service.cpus import available_cpus
 from service.device import CudaOptions, Execution, resolve
@@ -34,6 +35,7 @@ from service.loading import LoadOptions, load_models
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
+from service.security import guard_of
 from service.settings import MiB, Settings
 from service.transport.grpcio import bind, build_server
 from service.transport.limits import TransportLimits
@@ -67,11 +69,12 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
         draining = Event()
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
-        server = build_server(dispatcher, _transport_limits(settings))
+        guard = guard_of(settings)
+        server = build_server(dispatcher, _transport_limits(settings), guard)
         health_servicer = _add_health(server)
         if settings.reflection:
             add_reflection(server)
-        async with _listening(settings, dispatcher, server) as address:
+        async with _listening(settings, dispatcher, server, guard) as address:
             for name in _HEALTH_NAMES:
                 await health_servicer.set(name, _SERVING)
             try:
@@ -86,12 +89,12 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server, guard: Guard | None
 ) -> AsyncIterator[str]:
     """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
     try:
         if takes_native(settings.transport):
-            async with _native_front(settings, dispatcher, server) as address:
+            async with _native_front(settings, dispatcher, server, guard) as address:
                 yield address
         else:
             address = bind(server, settings.grpc_address)
@@ -103,7 +106,7 @@ async def _listening(
 
 @asynccontextmanager
 async def _native_front(
-    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server
+    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server, guard: Guard | None
 ) -> AsyncIterator[str]:
     """Put the native transport in front of a grpcio server that listens on a Unix socket."""
     from service.transport.native import NativeTransport  # optional
@@ -112,7 +115,8 @@ async def _native_front(
         fallback = f"{folder}/grpcio.sock"
         bind(server, f"unix:{fallback}")
         await server.start()
-        front = NativeTransport(settings.grpc_address, fallback, dispatcher, _transport_limits(settings))
+        limits = _transport_limits(settings)
+        front = NativeTransport(settings.grpc_address, fallback, dispatcher, limits, guard)
         try:
             yield front.address
         finally:

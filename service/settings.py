@@ -9,19 +9,31 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic import BeforeValidator, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import StringConstraints as Text
+from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
 
+from service.auth import HASH_PATTERN
 from service.errors import StartupError
 from service.logs import LogFormat, LogLevel
 
 ENV_PREFIX = "FEATURELENS_"
 # Read by the command and by the tests; they are no settings of the server.
-_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_CACHE_DIR"})
+_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_TOKEN", "FEATURELENS_CACHE_DIR"})
 
 MiB = 1024 * 1024
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+TokenHashes = Annotated[
+    tuple[Annotated[str, Text(pattern=f"^{HASH_PATTERN}$")], ...], NoDecode, BeforeValidator(_split)
+]
+"""SHA-256 of tokens in lower-case hexadecimal; in a variable and in a flag with commas between."""
 
 
 class Settings(BaseSettings):
@@ -123,6 +135,21 @@ class Settings(BaseSettings):
 
     reflection: bool = True
     """Offer gRPC server reflection."""
+
+    tokens: TokenHashes = ()
+    """SHA-256 of the tokens of which a call needs one, commas between. `featurelens token` makes them."""
+
+    control_tokens: TokenHashes = ()
+    """SHA-256 of the tokens that also open loading and unloading of models, commas between."""
+
+    tokens_file: Path | None = None
+    """File with more of both, a line each: hash, name, perhaps the word control. Read when it changes."""
+
+    open_health: bool = True
+    """Tell about health without a token."""
+
+    open_reflection: bool = False
+    """Offer reflection without a token."""
 
     log_format: LogFormat = "auto"
     """How log lines look. auto: readable on a terminal, JSON elsewhere."""

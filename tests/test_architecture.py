@@ -27,7 +27,7 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs", "batching_limits"},
+    {"auth", "batching_limits", "errors", "logs", "reloading", "settings"},
     {"cpus", "device", "tensors", "statistics"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
@@ -36,7 +36,7 @@ LAYERS = (
     {"scheduler", "lane", "job"},
     {"api"},
     {"transport"},
-    {"server", "reflection"},
+    {"reflection", "security", "server"},
     {"__main__", "healthcheck"},
 )
 MOST_LINES = 300

@@ -29,6 +29,9 @@ ADDRESS = "127.0.0.1:8001"
 # Commands that are not run here, and where they are.
 ELSEWHERE = {
     "featurelens serve": "tests/e2e, scripts/serving.py",
+    "featurelens token": "tests/featurelens/cli/test_token.py",
+    "FEATURELENS_TOKENS=<sha256> featurelens serve": "tests/featurelens/test_security.py",
+    "FEATURELENS_TOKEN=<token> featurelens models": "tests/featurelens/test_security.py",
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",
     "docker-compose up --build --detach": "tests/containers",

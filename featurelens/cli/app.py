@@ -7,7 +7,7 @@ import sys
 import typer
 
 from featurelens import __version__
-from featurelens.cli import batch, classify, describe, evaluate, extras
+from featurelens.cli import batch, classify, describe, evaluate, extras, token
 from featurelens.cli.console import CommandError, complain
 from featurelens.errors import FeaturelensError
 
@@ -29,6 +29,7 @@ app.command()(describe.layers)
 app.command()(batch.batch)
 app.command(context_settings=_HAND_ON, add_help_option=False)(extras.train)
 app.command()(evaluate.evaluate)
+app.command()(token.token)
 
 
 @app.command()

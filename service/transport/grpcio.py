@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import grpc
@@ -11,15 +12,23 @@ import grpc
 from service.api.call import Call
 from service.api.dispatch import Dispatcher, Handler, StreamMethod
 from service.api.status import status_of
+from service.auth import Guard
 from service.errors import ServiceError, StartupError
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
+_AnyHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
-def build_server(dispatcher: Dispatcher, limits: TransportLimits) -> grpc.aio.Server:
-    """Make a server of every method of the dispatcher; the caller binds an address and starts it."""
-    server = grpc.aio.server(options=_channel_options(limits))
+def build_server(
+    dispatcher: Dispatcher, limits: TransportLimits, guard: Guard | None = None
+) -> grpc.aio.Server:
+    """Make a server of every method of the dispatcher; the caller binds an address and starts it.
+
+    The guard stands before every method, those that are added later included.
+    """
+    interceptors = [_Doorkeeper(guard, limits)] if guard else []
+    server = grpc.aio.server(interceptors=interceptors, options=_channel_options(limits))
     methods: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
     for name, handler in dispatcher.unary.items():
         service, _, method = name.lstrip("/").partition("/")
@@ -155,6 +164,37 @@ def _stream(
                 call.cancel()
 
     return answer
+
+
+class _Doorkeeper(grpc.aio.ServerInterceptor):
+    """Refuses the calls that the guard refuses, before their messages are read."""
+
+    def __init__(self, guard: Guard, limits: TransportLimits) -> None:
+        self._guard = guard
+        self._limits = limits
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_AnyHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _AnyHandler:
+        """Let a call pass, or give it a handler that refuses it."""
+        method = handler_call_details.method
+        if refusal := self._guard(method, handler_call_details.invocation_metadata):
+            return grpc.stream_stream_rpc_method_handler(_refusing(method, refusal, self._limits))
+        return await continuation(handler_call_details)
+
+
+def _refusing(
+    method: str, refusal: ServiceError, limits: TransportLimits
+) -> Callable[[AsyncIterator[bytes], _Context], Awaitable[None]]:
+    async def refuse(_requests: AsyncIterator[bytes], context: _Context) -> None:
+        call = _GrpcioCall(method, context, limits, lambda _: None)
+        call.fail(refusal)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
+        await context.abort(status_of(refusal), status_message(refusal))
+
+    return refuse
 
 
 def _in_band(call: _GrpcioCall, method: StreamMethod) -> bytes:

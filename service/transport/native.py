@@ -15,6 +15,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from service.api.call import Call
 from service.api.dispatch import Dispatcher
 from service.api.status import status_of
+from service.auth import Guard
 from service.errors import DrainingError, LimitExceededError, ServiceError, StartupError
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
 
@@ -29,7 +30,14 @@ _IO_THREADS = 1
 class NativeTransport:
     """Takes the calls of an address; what isn't unary goes on to a grpcio server on a Unix socket."""
 
-    def __init__(self, address: str, fallback: str, dispatcher: Dispatcher, limits: TransportLimits) -> None:
+    def __init__(
+        self,
+        address: str,
+        fallback: str,
+        dispatcher: Dispatcher,
+        limits: TransportLimits,
+        guard: Guard | None = None,
+    ) -> None:
         """Bind and start.
 
         Raises:
@@ -37,6 +45,7 @@ class NativeTransport:
         """
         self._dispatcher = dispatcher
         self._limits = limits
+        self._guard = guard
         self._methods = list(dispatcher.unary.items())
         self._calls: dict[int, _NativeCall] = {}
         self._draining = False
@@ -125,6 +134,8 @@ class NativeTransport:
         self._calls[call_id] = call
         if self._draining:
             call.fail(DrainingError("the server is shutting down; try another one"))
+        elif self._guard and (refusal := self._guard(name, metadata)):
+            call.fail(refusal)
         elif len(payload) > self._limits.max_request_bytes:
             call.fail(
                 LimitExceededError(

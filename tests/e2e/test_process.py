@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,22 @@ def test_every_call_is_one_json_line(tmp_path: Path) -> None:
     assert calls[0]["method"] == "/featurelens.v1.Classifier/Classify"
     assert calls[0]["duration_ms"] > 0
     assert "resnet" in calls[1]["error"]
+
+
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+def test_a_refused_call_is_logged_and_no_token_is(tmp_path: Path, transport: str) -> None:
+    log = tmp_path / "log"
+    tokens = sha256(b"open-sesame").hexdigest()
+    with server_process("--tokens", tokens, "--transport", transport, log=log) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            classify = ClassifierStub(channel).Classify
+            classify(pb.ClassifyRequest(tensor=DIGIT), metadata=(("authorization", "Bearer open-sesame"),))
+            with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+                classify(pb.ClassifyRequest(tensor=DIGIT), metadata=(("authorization", "Bearer sesame"),))
+        assert server.terminate() == 0
+    assert [call["code"] for call in logged_calls(log)] == ["OK", "UNAUTHENTICATED"]
+    assert "sesame" not in log.read_text()
+    assert tokens not in log.read_text()
 
 
 def test_the_health_check_tells_a_living_server_from_a_dead_one() -> None:

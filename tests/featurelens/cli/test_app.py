@@ -8,7 +8,7 @@ import pytest
 import featurelens
 from tests.featurelens.conftest import Command
 
-SUBCOMMANDS = ("serve", "classify", "models", "layers", "batch", "train", "evaluate", "version")
+SUBCOMMANDS = ("serve", "classify", "models", "layers", "batch", "train", "evaluate", "token", "version")
 RUN = "from featurelens.cli import main; main()"
 
 
