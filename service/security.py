@@ -1,4 +1,4 @@
-"""Makes of the settings what guards the door: tokens; says in the log what is left open."""
+"""Makes of the settings what guards the door, tokens and TLS; says in the log what is left open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from structlog.typing import FilteringBoundLogger
 
 from service.api.oip.methods import SERVICE as INFERENCE
 from service.auth import AuthRules, Guard, guard
+from service.errors import StartupError
 from service.settings import Settings
+from service.transport.tls import TlsFiles
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
@@ -35,9 +37,22 @@ def guard_of(settings: Settings) -> Guard | None:
         control_methods=_CONTROL_METHODS,
     )
     made = guard(rules)
-    if made and not is_loopback(settings.grpc_address):
+    if made and not tls_files(settings) and not is_loopback(settings.grpc_address):
         _log.warning("tokens travel in plain text; switch TLS on", address=settings.grpc_address)
     return made
+
+
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """Tell which files TLS takes; None: calls come in plain text.
+
+    Raises:
+        StartupError: one that it needs is missing.
+    """
+    if settings.tls_cert and settings.tls_key:
+        return TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    if settings.tls_cert or settings.tls_key or settings.tls_client_ca:
+        raise StartupError("TLS needs a certificate and its key: give both tls_cert and tls_key")
+    return None
 
 
 def is_loopback(address: str) -> bool:

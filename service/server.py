@@ -35,10 +35,11 @@ from service.loading import LoadOptions, load_models
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.scheduler import Scheduler
-from service.security import guard_of
+from service.security import guard_of, tls_files
 from service.settings import MiB, Settings
 from service.transport.grpcio import bind, build_server
 from service.transport.limits import TransportLimits
+from service.transport.tls import server_credentials
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
@@ -92,12 +93,13 @@ async def _listening(
     settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server, guard: Guard | None
 ) -> AsyncIterator[str]:
     """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
+    files = tls_files(settings)
     try:
-        if takes_native(settings.transport):
+        if takes_native(settings.transport, tls=files is not None):
             async with _native_front(settings, dispatcher, server, guard) as address:
                 yield address
         else:
-            address = bind(server, settings.grpc_address)
+            address = bind(server, settings.grpc_address, server_credentials(files) if files else None)
             await server.start()
             yield address
     finally:
@@ -125,16 +127,20 @@ async def _native_front(
             await asyncio.to_thread(front.close)
 
 
-def takes_native(transport: str) -> bool:
+def takes_native(transport: str, *, tls: bool) -> bool:
     """Tell whether the native transport is to be used.
 
     Raises:
-        StartupError: it is wanted and not installed.
+        StartupError: it is wanted and not installed, or it can't do what is wanted.
     """
     installed = find_spec("pygrpc_native") is not None
     if transport == "native" and not installed:
         raise StartupError("transport native: it is not installed; pip install 'featurelens[server]'")
-    return installed and transport != "grpcio"
+    if transport == "native" and tls:
+        raise StartupError(
+            "transport native has no TLS: take transport auto, or leave TLS to a proxy on this machine"
+        )
+    return installed and not tls and transport != "grpcio"
 
 
 def load_repository(settings: Settings) -> Repository:

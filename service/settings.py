@@ -64,6 +64,15 @@ class Settings(BaseSettings):
     transport: Literal["auto", "native", "grpcio"] = "auto"
     """What carries the calls. native is several times faster; auto takes it where it is installed."""
 
+    tls_cert: Path | None = None
+    """PEM file with the server's certificate. With it and its key calls come over TLS alone, grpcio's."""
+
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key, not encrypted."""
+
+    tls_client_ca: Path | None = None
+    """PEM file with the authorities that vouch for clients: those without a certificate are refused."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
 

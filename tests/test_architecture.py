@@ -144,6 +144,7 @@ def test_no_import_cycle() -> None:
             {
                 *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
                 "service.healthcheck",
+                "service.transport.tls",
             },
         ),
         (

@@ -29,6 +29,8 @@ ADDRESS = "127.0.0.1:8001"
 # Commands that are not run here, and where they are.
 ELSEWHERE = {
     "featurelens serve": "tests/e2e, scripts/serving.py",
+    "featurelens serve --tls-cert server.pem --tls-key server.key": "tests/service/test_tls.py",
+    "featurelens models --server example.org:8001 --ca ca.pem": "tests/featurelens/test_security.py",
     "featurelens token": "tests/featurelens/cli/test_token.py",
     "FEATURELENS_TOKENS=<sha256> featurelens serve": "tests/featurelens/test_security.py",
     "FEATURELENS_TOKEN=<token> featurelens models": "tests/featurelens/test_security.py",

@@ -44,14 +44,14 @@ def build_server(
     return server
 
 
-def bind(server: grpc.aio.Server, address: str) -> str:
+def bind(server: grpc.aio.Server, address: str, tls: grpc.ServerCredentials | None = None) -> str:
     """Bind an address, such as `127.0.0.1:8001`, and return it with the port that was really bound.
 
     Raises:
         StartupError: the address can't be bound.
     """
     try:
-        port = server.add_insecure_port(address)
+        port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
     except RuntimeError:
         port = 0
     if port == 0:

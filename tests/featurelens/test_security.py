@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from featurelens import AsyncClient, Client, FeaturelensError
+from featurelens import AsyncClient, Client, FeaturelensError, Tls
 from tests.featurelens.conftest import Command
+from tests.service.certificates import Pair, authority, pair_of
 from tests.serving import serving
 
 SESAME = "open-sesame"
@@ -68,3 +70,45 @@ def test_the_command_takes_its_token_from_a_file_or_the_environment(
     assert refused.err.startswith("featurelens: the call needs a token")
     missing = command("models", "--server", guarded, "--token-file", tmp_path / "nothing")
     assert (missing.status, missing.err.startswith("featurelens: can't read the token in ")) == (2, True)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A server with mutual TLS, and what its clients need."""
+
+    address: str
+    ca: Path
+    own: Pair
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
+    folder = tmp_path_factory.mktemp("certificates")
+    ca, file = authority(folder)
+    server = pair_of(ca.issue_cert("127.0.0.1"), folder / "server")
+    own = pair_of(ca.issue_cert("me@example.org"), folder / "own")
+    with serving(tls_cert=server.cert, tls_key=server.key, tls_client_ca=file) as running:
+        yield Sealed(running.address, file, own)
+
+
+async def test_clients_speak_tls_and_show_a_certificate(sealed: Sealed, seven: Path) -> None:
+    tls = Tls(ca=sealed.ca, cert=sealed.own.cert, key=sealed.own.key)
+    with Client(sealed.address, tls=tls) as client:
+        assert client.classify(seven).label == "7"
+    async with AsyncClient(sealed.address, tls=tls) as aio:
+        assert (await aio.classify(seven)).label == "7"
+
+
+def test_the_command_speaks_tls(sealed: Sealed, command: Command) -> None:
+    server, own = ("models", "--server", sealed.address), ("--cert", sealed.own.cert, "--key", sealed.own.key)
+    assert command(*server, "--ca", sealed.ca, *own).status == 0
+    for arguments, problem in [
+        ((*server, "--tls", *own), f"no TLS with {sealed.address}: "),
+        ((*server, "--ca", sealed.ca), f"{sealed.address} closes the connection; it may want TLS, or a cert"),
+        (server, f"{sealed.address} closes the connection; it may want TLS, or a certificate"),
+        ((*server, "--cert", sealed.own.cert), "a certificate and its key go together: give both"),
+        ((*server, "--ca", "nowhere.pem"), "can't read nowhere.pem: No such file or directory"),
+    ]:
+        refused = command(*arguments)
+        assert (refused.status, refused.out) == (2, "")
+        assert refused.err.startswith(f"featurelens: {problem}")
