@@ -201,7 +201,8 @@ class Lane:
         outcomes = self._outcomes(batch)
         for part, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, ServiceError) and len(batch) > 1:
-                self._run([part])
+                if _is_wanted(part):  # the run may have taken long
+                    self._run([part])
             else:
                 _deliver(part, outcome)
 

@@ -20,6 +20,7 @@ from service.model import Model
 from service.model_config import ModelConfig, read_model_config
 from service.model_files import MODEL_FILE, ModelFiles, ModelFolder
 from service.repository import Entry, Repository, ServedModel, State
+from service.run_watch import RunWatch
 from service.warm_up import warm_up
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -39,6 +40,8 @@ class LoadOptions:
     max_model_bytes: int
     share_threads: bool
     """Give each session fewer threads where there are many."""
+    watch: RunWatch | None = None
+    """Ends runs that take too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ def _served(files: ModelFiles, version: _Version, options: LoadOptions) -> Serve
         raise ModelLoadError(f"{MODEL_FILE} is missing")
     batching = config.batching.over(options.batching)
     try:
-        model = Model(data, options.execution, options.tap_sessions, batching)
+        model = Model(data, options.execution, options.tap_sessions, batching, options.watch)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
     classifier = Classifier.of(model, config)

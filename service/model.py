@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 
 import onnxruntime as ort
@@ -27,6 +28,7 @@ from service.errors import (
 )
 from service.feeds import check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
+from service.run_watch import RunWatch
 from service.taps import TapCounts, TapSessions
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -61,6 +63,7 @@ class Model:
         execution: Where and how it runs.
         tap_capacity: How many tap sessions are held at most.
         batching: See above.
+        watch: Ends runs that take too long; None: they may take for ever.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -73,7 +76,9 @@ class Model:
         execution: Execution,
         tap_capacity: int = 4,
         batching: BatchingLimits = DEFAULT_LIMITS,
+        watch: RunWatch | None = None,
     ) -> None:
+        self._watch = watch or nullcontext()
         self.batching = batching
         self.graph = graph = Graph.parse(data)
         self.digest = hashlib.sha256(data).hexdigest()
@@ -179,7 +184,11 @@ class Model:
         for name in wanted - self.graph.fetchable:
             raise UnknownLayerError(self._unknown(name))
         try:
-            return dict(zip(names, self.compute(feeds, names), strict=True))
+            with self._watch as options:
+                return dict(zip(names, self.compute(feeds, names, options), strict=True))
+        except TimeoutError as error:
+            log.exception("run ended", digest=self.digest, outputs=names)
+            raise ExecutionError(f"the model failed: {error}") from error
         except RUN_ERRORS as error:
             log.exception("run failed", digest=self.digest, outputs=names)
             raise ExecutionError(_FAILED) from error

@@ -34,6 +34,7 @@ from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
 from service.reflection import add_reflection
 from service.repository import Repository
+from service.run_watch import RunWatch
 from service.scheduler import Scheduler
 from service.security import guard_of, tls_files
 from service.settings import MiB, Settings
@@ -157,6 +158,7 @@ def load_repository(settings: Settings) -> Repository:
         ),
         max_model_bytes=settings.max_model_bytes,
         share_threads=not settings.threads,
+        watch=RunWatch(settings.run_timeout_s),
     )
     return load_models(settings.model_repository or _shipped_models(), options)
 

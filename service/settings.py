@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     max_deadline_s: PositiveFloat = 60.0
     """Longest deadline that is honoured, in seconds."""
 
+    run_timeout_s: PositiveFloat = 60.0
+    """How long one run of a model may take, in seconds. Then it is ended and its requests fail: it hangs."""
+
     max_stream_in_flight: PositiveInt = 64
     """Requests of one stream that are worked on at once. The next is read when one is answered."""
 

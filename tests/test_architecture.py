@@ -28,7 +28,7 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"auth", "batching_limits", "errors", "logs", "reloading", "settings"},
-    {"cpus", "device", "tensors", "statistics"},
+    {"cpus", "device", "run_watch", "statistics", "tensors"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
@@ -155,7 +155,7 @@ def test_no_import_cycle() -> None:
                 *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.device", "service.model"}),
+        ("onnxruntime", {"service.device", "service.model", "service.run_watch"}),
         ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
     ],
 )

@@ -158,6 +158,16 @@ def test_every_call_is_one_json_line(tmp_path: Path) -> None:
     assert "resnet" in calls[1]["error"]
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_full_disk_under_the_log_costs_lines_and_no_calls(log_format: str) -> None:
+    full = Path("/dev/full")  # writing to it fails as on a full disk
+    with server_process("--log-format", log_format, log=full) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            for _ in range(20):
+                assert ClassifierStub(channel).Classify(pb.ClassifyRequest(tensor=DIGIT)).results
+        assert server.terminate() == 0
+
+
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
 def test_a_refused_call_is_logged_and_no_token_is(tmp_path: Path, transport: str) -> None:
     log = tmp_path / "log"
