@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from service.cpus import available_cpus
 from service.errors import StartupError
 from service.logs import configure_logs
-from service.server import running_server
+from service.port import held
 from service.settings import Settings, parse_settings
+from service.supervisor import Supervisor
 
 _FAILED = 1
 _USAGE = 2
@@ -23,8 +25,9 @@ _KILLED_BY = 128  # a shell's convention: 128 + the number of the signal
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return 0, 1 if the server can't start, 2 for wrong settings."""
+    flags = sys.argv[1:] if argv is None else argv
     try:
-        settings = parse_settings(sys.argv[1:] if argv is None else argv)
+        settings = parse_settings(flags)
     except ValidationError as error:
         for problem in error.errors():
             _complain(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
@@ -33,22 +36,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return _USAGE
     configure_logs(settings.log_format, settings.log_level)
+    workers = available_cpus() if settings.workers == "auto" else settings.workers
     try:
-        asyncio.run(_serve(settings))
+        if workers > 1:
+            _supervise(settings.grpc_address, workers, flags)
+        else:
+            asyncio.run(_serve(settings))
     except StartupError as error:
         _complain(str(error))
         return _FAILED
     return 0
 
 
+def _supervise(address: str, workers: int, flags: Sequence[str]) -> None:
+    with held(address) as bound:
+        last = [*flags, f"--grpc-address={bound}", f"--workers={workers}"]
+        second = Supervisor(workers, last).run(lambda models: _announce(models, bound))
+    if second is not None:
+        os._exit(_KILLED_BY + second)
+
+
 async def _serve(settings: Settings) -> None:
+    from service.server import running_server  # large: a supervisor does without
+
     stop = asyncio.Event()
     _on_signals(stop)
     async with running_server(settings) as server:
-        # One line on standard output: what scripts wait for.
-        sys.stdout.write(f"featurelens is serving {_listed(server.models)} on {server.address}\n")
-        sys.stdout.flush()
+        _announce(server.models, server.address)
         await stop.wait()
+
+
+def _announce(models: Sequence[str], address: str) -> None:
+    """Print the one line on standard output that scripts wait for."""
+    sys.stdout.write(f"featurelens is serving {_listed(models)} on {address}\n")
+    sys.stdout.flush()
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -28,10 +28,18 @@ def check_feed(array: Array, spec: TensorSpec, foreign: int | None, *, finite: b
     _check_shape(array, spec)
     if foreign is not None:
         _check_range(array, spec, foreign)
-    if finite and array.dtype.kind in "fc" and not _is_finite(array):
-        raise InvalidRequestError(
-            f'the input "{spec.name}" has NaN or infinite values; expected finite numbers'
-        )
+    if finite:
+        check_finite(array, spec.name)
+
+
+def check_finite(array: Array, name: str) -> None:
+    """Check that an array holds neither NaN nor infinities.
+
+    Raises:
+        InvalidRequestError: It does.
+    """
+    if array.dtype.kind in "fc" and not _is_finite(array):
+        raise InvalidRequestError(f'the input "{name}" has NaN or infinite values; expected finite numbers')
 
 
 def blank(spec: TensorSpec, free: int = 1) -> Array:

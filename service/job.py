@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from service.errors import ServiceError
 from service.model import Model
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
+RunKey = tuple[object, ...]
 
 DEFAULT_PRIORITY = 0
 """Between 1, the most urgent, and 2 and up, the less urgent: as Triton counts."""
@@ -41,10 +42,23 @@ class Job:
         done: called once, on a thread of the scheduler, with what became of it.
         abandoned: tells why nobody waits for the answer any more, if so.
         priority: see DEFAULT_PRIORITY.
+        run_key: jobs of one model that agree in it may share a run; None: it runs alone.
+        following: makes the job that is to be queued when this one is taken, if there is one.
         queued_ns: when it was made, on time.perf_counter_ns's clock.
     """
 
-    __slots__ = ("_key", "abandoned", "done", "feeds", "model", "outputs", "priority", "queued_ns", "size")
+    __slots__ = (
+        "abandoned",
+        "done",
+        "feeds",
+        "following",
+        "model",
+        "outputs",
+        "priority",
+        "queued_ns",
+        "run_key",
+        "size",
+    )
 
     def __init__(
         self,
@@ -55,6 +69,7 @@ class Job:
         done: Callable[[Result | ServiceError], None],
         abandoned: Callable[[], ServiceError | None],
         priority: int = DEFAULT_PRIORITY,
+        run_key: RunKey | None = None,
     ) -> None:
         self.model = model
         self.feeds = feeds
@@ -63,17 +78,19 @@ class Job:
         self.done = done
         self.abandoned = abandoned
         self.priority = priority
+        self.run_key = run_key
+        self.following: Callable[[], Job] | None = None
         self.queued_ns = time.perf_counter_ns()
-        self._key: object = None
 
-    @property
-    def run_key(self) -> object:
-        """What jobs of one model must agree in to share a run: outputs, and shapes and types of the items.
 
-        A job whose inputs don't all have `size` items has a key of its own: no run can be cut into its part.
-        """
-        if self._key is None:
-            items = tuple((name, feed.dtype.num, feed.shape[1:]) for name, feed in self.feeds.items())
-            cuttable = all(feed.shape[:1] == (self.size,) for feed in self.feeds.values())
-            self._key = (self.outputs, items) if cuttable else object()
-        return self._key
+def run_key(model: Model, feeds: Arrays, outputs: Sequence[str], size: int) -> RunKey | None:
+    """Tell what jobs must agree in to share a run: outputs, and shapes and types of the items.
+
+    None if the outputs don't follow the batch, or an input doesn't hold `size` items: no run could be cut
+    into this job's part.
+    """
+    if not model.batches(outputs, feeds):
+        return None
+    if any(feed.shape[:1] != (size,) for feed in feeds.values()):
+        return None
+    return tuple(outputs), *((name, feed.dtype.num, feed.shape[1:]) for name, feed in feeds.items())

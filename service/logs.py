@@ -14,12 +14,19 @@ LogFormat = Literal["auto", "console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def configure_logs(log_format: LogFormat, log_level: LogLevel) -> None:
-    """Write our own records straight to standard error, and those of libraries in the same form."""
+def configure_logs(log_format: LogFormat, log_level: LogLevel, **facts: object) -> None:
+    """Write our own records straight to standard error, and those of libraries in the same form.
+
+    Args:
+        log_format: For whom.
+        log_level: The least severe that are written.
+        facts: What every line says.
+    """
     stream = _UnfailingStream(sys.stderr)
     before: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        lambda _logger, _method, line: {**line, **facts},
     ]
     render = _readable() if _is_for_people(log_format) else _json()
     level = logging.getLevelNamesMapping()[log_level.upper()]

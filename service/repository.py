@@ -17,7 +17,7 @@ from service.model import Model
 from service.statistics import Statistics
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ServedModel:
     """A version of a model that answers calls."""
 
@@ -90,9 +90,14 @@ _Versions = Mapping[str, Entry]
 
 
 class Repository:
-    """All versions of all models."""
+    """All versions of all models.
+
+    Attributes:
+        generation: how often the index was replaced; what was looked up in an earlier one may have changed.
+    """
 
     def __init__(self) -> None:
+        self.generation = 0
         self._index: Mapping[str, _Versions] = {}  # replaced, never changed; oldest version first
         self._publishing = Lock()
 
@@ -109,6 +114,7 @@ class Repository:
             index = dict(self._index)
             replaced = [_replace(index, entry) for entry in entries]
             self._index = dict(sorted(index.items()))
+            self.generation += 1
         return [served for served in replaced if served is not None]
 
     def entries(self) -> list[Entry]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock, local
 
 from service.errors import DrainingError
@@ -20,7 +18,7 @@ class Scheduler:
         self._lanes: dict[int, Lane] = {}
         self._lock = Lock()
         self._closed = False
-        self._thread = local()
+        self._thread = _Thread()
 
     def submit(self, job: Job) -> None:
         """Queue a job.
@@ -30,28 +28,20 @@ class Scheduler:
             DrainingError: the scheduler was closed.
         """
         lane = self._lanes.get(id(job.model)) or self._new_lane(job.model)
-        gathered: set[Lane] | None = getattr(self._thread, "gathered", None)
+        gathered = self._thread.gathered
         if gathered is None or not lane.is_brisk:
             lane.submit(job)
         else:
             lane.submit(job, wake=False)
             gathered.add(lane)
 
-    @contextmanager
-    def trip(self) -> Iterator[None]:
+    def trip(self) -> _Trip:
         """Run the jobs that the caller's thread submits in the block at its end, on that thread.
 
         Saves the hand-over to a lane's thread, which costs more than a short run. Jobs of models with long
         runs go to their lanes all the same.
         """
-        gathered: set[Lane] = set()
-        self._thread.gathered = gathered
-        try:
-            yield
-        finally:
-            self._thread.gathered = None
-            for lane in gathered:
-                lane.run_queued()
+        return _Trip(self._thread)
 
     def close(self) -> None:
         """Refuse new jobs, finish those that are queued, end the threads."""
@@ -69,3 +59,27 @@ class Scheduler:
             if id(model) not in self._lanes:
                 self._lanes[id(model)] = Lane(model, self._instances)
             return self._lanes[id(model)]
+
+
+class _Thread(local):
+    """What a thread has in hand; every thread has its own."""
+
+    gathered: set[Lane] | None = None
+    """Lanes that it is to run at the end of its trip, if it is on one."""
+
+
+class _Trip:
+    """See Scheduler.trip. A class: it stands on every call's way, and contextlib's generators cost more."""
+
+    __slots__ = ("_thread",)
+
+    def __init__(self, thread: _Thread) -> None:
+        self._thread = thread
+
+    def __enter__(self) -> None:
+        self._thread.gathered = set()
+
+    def __exit__(self, *_: object) -> None:
+        gathered, self._thread.gathered = self._thread.gathered, None
+        for lane in gathered or ():
+            lane.run_queued()

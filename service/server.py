@@ -19,6 +19,7 @@ from grpc_health.v1.health import aio as health
 from structlog.typing import FilteringBoundLogger
 
 from protos.featurelens.v1 import classifier_pb2 as pb
+from service.api.access_log import AccessLog
 from service.api.classify import ClassifyMethod, stream_error
 from service.api.describe import DescribeMethods
 from service.api.dispatch import Dispatcher, StreamMethod
@@ -32,13 +33,14 @@ from service.device import CudaOptions, Execution, resolve
 from service.errors import StartupError
 from service.images import ImageLimits
 from service.loading import LoadOptions, load_models
+from service.peers import Alone, Peers
 from service.reflection import add_reflection
 from service.repository import Repository
 from service.run_watch import RunWatch
 from service.scheduler import Scheduler
 from service.security import guard_of, tls_files
 from service.settings import MiB, Settings
-from service.transport.grpcio import bind, build_server
+from service.transport.grpcio import GrpcioTransport
 from service.transport.limits import TransportLimits
 from service.transport.tls import server_credentials
 
@@ -60,23 +62,30 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
+async def running_server(settings: Settings, peers: Peers | None = None) -> AsyncIterator[RunningServer]:
     """Serve until the block is left; then drain, finish what is in flight, and free everything.
+
+    Args:
+        settings: How.
+        peers: The processes that serve the same address; None if there are no others.
 
     Raises:
         StartupError: the settings can't be put into practice; says which and why.
     """
-    repository = await asyncio.to_thread(load_repository, settings)  # signals are heard meanwhile
+    peers = peers or Alone()
+    cpus = max(1, available_cpus() // peers.count)
+    repository = await asyncio.to_thread(load_repository, settings, cpus)  # signals are heard meanwhile
     scheduler = Scheduler(settings.instances)
-    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="worker") as workers:
+    with ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers:
         draining = Event()
-        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining)
+        dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers)
+        shared = peers.count > 1
         guard = guard_of(settings)
-        server = build_server(dispatcher, _transport_limits(settings), guard)
-        health_servicer = _add_health(server)
+        transport = GrpcioTransport(dispatcher, _transport_limits(settings), guard, reuse_port=shared)
+        health_servicer = _add_health(transport.server)
         if settings.reflection:
-            add_reflection(server)
-        async with _listening(settings, dispatcher, server, guard) as address:
+            add_reflection(transport.server)
+        async with _listening(settings, dispatcher, transport, guard, shared) as address:
             for name in _HEALTH_NAMES:
                 await health_servicer.set(name, _SERVING)
             try:
@@ -91,40 +100,40 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server, guard: Guard | None
+    settings: Settings, dispatcher: Dispatcher, grpcio: GrpcioTransport, guard: Guard | None, shared: bool
 ) -> AsyncIterator[str]:
     """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
     files = tls_files(settings)
     try:
         if takes_native(settings.transport, tls=files is not None):
-            async with _native_front(settings, dispatcher, server, guard) as address:
+            async with _native_front(settings, dispatcher, grpcio, guard, shared) as address:
                 yield address
         else:
-            address = bind(server, settings.grpc_address, server_credentials(files) if files else None)
-            await server.start()
+            address = grpcio.bind(settings.grpc_address, server_credentials(files) if files else None)
+            await grpcio.server.start()
             yield address
     finally:
-        await server.stop(settings.grace_s)
+        await grpcio.stop(settings.grace_s)
 
 
 @asynccontextmanager
 async def _native_front(
-    settings: Settings, dispatcher: Dispatcher, server: grpc.aio.Server, guard: Guard | None
+    settings: Settings, dispatcher: Dispatcher, grpcio: GrpcioTransport, guard: Guard | None, shared: bool
 ) -> AsyncIterator[str]:
     """Put the native transport in front of a grpcio server that listens on a Unix socket."""
     from service.transport.native import NativeTransport  # optional
 
     with TemporaryDirectory(prefix="featurelens-") as folder:
         fallback = f"{folder}/grpcio.sock"
-        bind(server, f"unix:{fallback}")
-        await server.start()
+        grpcio.bind(f"unix:{fallback}")
+        await grpcio.server.start()
         limits = _transport_limits(settings)
-        front = NativeTransport(settings.grpc_address, fallback, dispatcher, limits, guard)
+        front = NativeTransport(settings.grpc_address, fallback, dispatcher, limits, guard, reuse_port=shared)
         try:
             yield front.address
         finally:
             drained = asyncio.to_thread(front.drain, settings.grace_s)
-            await asyncio.gather(drained, server.stop(settings.grace_s))
+            await asyncio.gather(drained, grpcio.stop(settings.grace_s))
             await asyncio.to_thread(front.close)
 
 
@@ -144,14 +153,14 @@ def takes_native(transport: str, *, tls: bool) -> bool:
     return installed and not tls and transport != "grpcio"
 
 
-def load_repository(settings: Settings) -> Repository:
-    """Load the models that the settings name.
+def load_repository(settings: Settings, cpus: int | None = None) -> Repository:
+    """Load the models that the settings name, for a process that has this many CPUs to itself; None: all.
 
     Raises:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
     options = LoadOptions(
-        execution=_execution(settings),
+        execution=_execution(settings, cpus),
         tap_sessions=settings.tap_sessions,
         batching=BatchingLimits(
             settings.max_batch_size, settings.max_queue_size, settings.max_queue_delay_us
@@ -170,21 +179,26 @@ def _shipped_models() -> Path:
     return in_wheel if in_wheel.is_dir() else package.parent / "models"
 
 
-def _execution(settings: Settings) -> Execution:
+def _execution(settings: Settings, cpus: int | None) -> Execution:
     limit = settings.cuda_memory_limit_mib
     cuda = CudaOptions(
         gpu_mem_limit=limit * MiB if limit else None,
         arena_extend_strategy=settings.cuda_arena_strategy,
         cudnn_conv_algo_search=settings.cuda_cudnn_search,
     )
-    return resolve(settings.device, cuda, settings.threads or None)
+    return resolve(settings.device, cuda, settings.threads or cpus)
 
 
 def _dispatcher(
-    settings: Settings, repository: Repository, scheduler: Scheduler, workers: Executor, draining: Event
+    settings: Settings,
+    repository: Repository,
+    scheduler: Scheduler,
+    workers: Executor,
+    draining: Event,
+    peers: Peers,
 ) -> Dispatcher:
     limits = _request_limits(settings)
-    inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set())
+    inference = InferenceService(repository, scheduler, workers, limits, lambda: not draining.is_set(), peers)
     classify = ClassifyMethod(repository, scheduler, workers, limits)
     describe = DescribeMethods(repository, workers, settings.max_response_bytes)
     return Dispatcher(
@@ -200,6 +214,7 @@ def _dispatcher(
         },
         max_concurrent_calls=settings.max_concurrent_calls,
         trip=scheduler.trip,
+        observe=AccessLog(settings.access_log_rate).write,
     )
 
 

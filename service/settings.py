@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     transport: Literal["auto", "native", "grpcio"] = "auto"
     """What carries the calls. native is several times faster; auto takes it where it is installed."""
 
+    workers: PositiveInt | Literal["auto"] = 1
+    """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
+
     tls_cert: Path | None = None
     """PEM file with the server's certificate. With it and its key calls come over TLS alone, grpcio's."""
 
@@ -77,7 +80,7 @@ class Settings(BaseSettings):
     """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
 
     threads: NonNegativeInt = 0
-    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give."""
+    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give a worker."""
 
     cuda_memory_limit_mib: NonNegativeInt = 0
     """Most GPU memory that the arena of one model takes, in MiB. 0: no limit."""
@@ -98,10 +101,10 @@ class Settings(BaseSettings):
     """How many batches of one model may run at once."""
 
     max_queue_size: PositiveInt = 512
-    """Most requests that wait for one model. One more is refused with RESOURCE_EXHAUSTED."""
+    """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
 
     max_concurrent_calls: PositiveInt = 1024
-    """Most requests in the server at once, decoding included. One more is refused."""
+    """Most requests in a worker at once, decoding included. One more is refused."""
 
     max_images_per_request: PositiveInt = 1024
     """Most images in one request."""
@@ -168,6 +171,9 @@ class Settings(BaseSettings):
 
     log_level: LogLevel = "info"
     """Least severe log lines that are written. One line a call is info."""
+
+    access_log_rate: NonNegativeInt = 100
+    """Most answered calls a second that get a log line of their own. Calls that fail always do."""
 
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:

@@ -28,15 +28,16 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"auth", "batching_limits", "errors", "logs", "reloading", "settings"},
-    {"cpus", "device", "run_watch", "statistics", "tensors"},
+    {"channel", "cpus", "device", "peers", "run_watch", "statistics", "tensors"},
     {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading"},
-    {"scheduler", "lane", "job"},
+    {"scheduler", "lane", "slices", "job"},
     {"api"},
     {"transport"},
     {"reflection", "security", "server"},
+    {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck"},
 )
 MOST_LINES = 300
@@ -144,19 +145,21 @@ def test_no_import_cycle() -> None:
             {
                 *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
                 "service.healthcheck",
-                "service.transport.tls",
+                *("service.transport.tls", "service.transport.doorkeeper"),
             },
         ),
         (
             "protos",
             {
-                *("service.api.classify", "service.api.describe", "service.server", "service.reflection"),
+                *("service.api.classify", "service.api.scores", "service.api.describe"),
+                *("service.server", "service.reflection"),
                 *(f"service.api.oip.{name}" for name in ("answers", "contents", "infer", "interface")),
-                *(f"service.api.oip.{name}" for name in ("metadata", "methods", "parameters", "repository")),
+                *(f"service.api.oip.{name}" for name in ("known", "query", "metadata", "methods")),
+                *(f"service.api.oip.{name}" for name in ("parameters", "repository")),
             },
         ),
         ("onnxruntime", {"service.device", "service.model", "service.run_watch"}),
-        ("asyncio", {"service.transport.grpcio", "service.server", "service.__main__"}),
+        ("asyncio", {"service.transport.grpcio", "service.server", "service.worker", "service.__main__"}),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:
@@ -173,7 +176,9 @@ def test_the_environment_is_read_in_few_places() -> None:
     texts = {name: path.read_text() for name, path in sources("service").items()}
     readers = {name for name, text in texts.items() if re.search(r"os\.(environ|getenv)|sys\.argv", text)}
 
-    assert readers == {"service", "service.settings", "service.__main__", "service.healthcheck"}
+    entries = {"service.__main__", "service.worker", "service.healthcheck"}
+    handing_on = {"service.worker_process"}
+    assert readers == {"service", "service.settings", *entries, *handing_on}
 
 
 @pytest.mark.parametrize("package", ["service", "training", "featurelens"])
@@ -187,9 +192,14 @@ def test_no_file_is_long(package: str) -> None:
     ("imported", "absent"),
     [
         pytest.param(
-            "service.__main__",
+            "service.__main__, service.server",
             "torch training featurelens onnxscript matplotlib",
             id="the server needs no torch",
+        ),
+        pytest.param(
+            "service.__main__, service.supervisor",
+            "onnxruntime onnx numpy grpc google PIL pygrpc_native",
+            id="the supervisor stays small",
         ),
         pytest.param(
             "featurelens, featurelens.cli",

@@ -7,17 +7,13 @@ thread, with `succeed` or `fail`; what comes later is ignored, so a deadline and
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from threading import Lock
 
-import structlog
-from structlog.typing import FilteringBoundLogger
-
-from service.api.status import status_of
+from service.api.tally import Tally
 from service.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -26,12 +22,14 @@ from service.errors import (
     ServiceError,
 )
 
-_log: FilteringBoundLogger = structlog.get_logger()
-
 _MAX_ID_CHARACTERS = 256
 # Ids of calls that come without one: unique in the world by the process's part, cheap by counting.
 _PROCESS = os.urandom(8).hex()
 _numbers = itertools.count(1)
+
+
+Observe = Callable[["Call", ServiceError | None, int], None]
+"""Is told of every call that ends: why it failed, if it did, and how many nanoseconds it took."""
 
 
 class Call(ABC):
@@ -41,18 +39,30 @@ class Call(ABC):
         method: full name, such as `/featurelens.v1.Classifier/Classify`.
         deadline: on time.monotonic's clock, in seconds.
         started_ns: when it arrived, on time.perf_counter_ns's clock.
-        error: why it failed, once it has.
+        tally: what it asks of a model, once that is known.
     """
 
-    def __init__(self, method: str, deadline: float, request_id: str | None = None) -> None:
+    __slots__ = (
+        "_ended",
+        "_lock",
+        "_observe",
+        "_on_end",
+        "_request_id",
+        "deadline",
+        "method",
+        "started_ns",
+        "tally",
+    )
+
+    def __init__(self, method: str, deadline: float, request_id: str | None, observe: Observe) -> None:
         self.method = method
+        self._observe = observe
         self.deadline = deadline
         self._request_id = request_id
-        self._facts: dict[str, object] = {}
         self.started_ns = time.perf_counter_ns()
-        self.error: ServiceError | None = None
+        self.tally: Tally | None = None
         self._ended = False
-        self._on_end: list[Callable[[], None]] = []
+        self._on_end: Callable[[], None] | None = None
         self._lock = Lock()
 
     @property
@@ -78,22 +88,18 @@ class Call(ABC):
         """Bring the deadline forward, unless it is sooner already."""
         self.deadline = min(self.deadline, time.monotonic() + timeout_s)
 
-    def note(self, **facts: object) -> None:
-        """Add facts to the call's line in the access log."""
-        self._facts.update(facts)
-
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Have a callback called when the call ends, on the thread that ends it."""
-        self._on_end.append(callback)
+        """Have the callback called when the call ends, on the thread that ends it."""
+        self._on_end = callback
 
     def succeed(self, answer: bytes) -> None:
         """End the call with an encoded answer."""
-        if self._end("OK", None):
+        if self._end(None):
             self._send(answer)
 
     def fail(self, error: ServiceError) -> None:
         """End the call with an error."""
-        if self._end(status_of(error).name, error):
+        if self._end(error):
             self._send(self._with_request_id(error))
 
     def time_out(self) -> None:
@@ -119,30 +125,19 @@ class Call(ABC):
     def _send(self, outcome: bytes | ServiceError) -> None:
         """Let the answer or the error leave; called once, from any thread."""
 
-    def _end(self, code: str, error: ServiceError | None) -> bool:
+    def _end(self, error: ServiceError | None) -> bool:
         with self._lock:
             if self._ended:
                 return False
             self._ended = True
-        self.error = error
-        if _log.is_enabled_for(logging.INFO):
-            self._write_log_line(code, error)
-        for callback in self._on_end:
-            callback()
-        self._on_end.clear()  # they may hold the call: no cycle is left for the garbage collector
+        duration_ns = time.perf_counter_ns() - self.started_ns
+        if self.tally is not None:
+            self.tally.count(duration_ns, ok=error is None)
+        self._observe(self, error, duration_ns)
+        if self._on_end is not None:
+            self._on_end()
+            self._on_end = None  # it may hold the call: no cycle is left for the garbage collector
         return True
-
-    def _write_log_line(self, code: str, error: ServiceError | None) -> None:
-        if error is not None:
-            self._facts["error"] = str(error)
-        _log.info(
-            "call",
-            method=self.method,
-            code=code,
-            request_id=self.request_id,
-            duration_ms=round((time.perf_counter_ns() - self.started_ns) / 1e6, 3),
-            **self._facts,
-        )
 
     def _with_request_id(self, error: ServiceError) -> ServiceError:
         """Give an internal error the id under which the log tells more."""

@@ -17,17 +17,23 @@ from service.api.call import Call
 from service.api.dispatch import failing
 from service.api.limits import RequestLimits
 from service.api.pictures import prepare_all
+from service.api.scores import encode_scores
 from service.api.status import status_of
 from service.api.tally import Tally
+from service.api.wire import text
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, ServiceError
-from service.job import Job, Result
+from service.job import Job, Result, run_key
 from service.model import Model
 from service.repository import Repository, ServedModel
 from service.scheduler import Scheduler
 from service.statistics import Inference
 
-Encode = Callable[[pb.ClassifyResponse], bytes]
+Frame = Callable[[str, bytes], bytes]
+"""Makes the answer to a call of a request's id and an encoded ClassifyResponse."""
+
+_STREAM_ID = pb.ClassifyStreamResponse.ID_FIELD_NUMBER
+_STREAM_RESPONSE = pb.ClassifyStreamResponse.RESPONSE_FIELD_NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class _Plan:
     top_k: int
     preprocess: bool
     return_input: bool
-    encode: Encode
+    frame: Frame
 
 
 class ClassifyMethod:
@@ -58,16 +64,16 @@ class ClassifyMethod:
 
     def unary(self, request: bytes, call: Call) -> None:
         """Answer with an encoded ClassifyResponse."""
-        self._begin(request, call, pb.ClassifyResponse.SerializeToString)
+        self._begin(request, call, _alone)
 
     def streamed(self, request: bytes, call: Call) -> None:
         """Answer with an encoded ClassifyStreamResponse."""
         self._begin(request, call, _in_stream)
 
-    def _begin(self, data: bytes, call: Call, encode: Encode) -> None:
+    def _begin(self, data: bytes, call: Call, frame: Frame) -> None:
         request = _parse(data)
         call.identify(request.id)
-        plan = self._plan(request, call, encode)
+        plan = self._plan(request, call, frame)
         if request.WhichOneof("input") == "images":
             self._limits.check_count(len(request.images.images), "images")
             self._workers.submit(self._decode, plan, list(request.images.images))
@@ -76,10 +82,9 @@ class ClassifyMethod:
         else:
             raise InvalidRequestError("the request holds neither images nor a tensor; send one of them")
 
-    def _plan(self, request: pb.ClassifyRequest, call: Call, encode: Encode) -> _Plan:
+    def _plan(self, request: pb.ClassifyRequest, call: Call, frame: Frame) -> _Plan:
         served = self._repository.get(request.model, request.version)
-        call.note(model=served.name, version=served.version)
-        tally = Tally(call, served.statistics)
+        tally = call.tally = Tally(served)
         self._limits.check_layers(len(request.layers))
         layers = _sendable(served.model, request.layers)
         self._limits.check_layers(len(layers))
@@ -92,7 +97,7 @@ class ClassifyMethod:
             top_k=request.top_k,
             preprocess=request.preprocessing != pb.PREPROCESSING_NONE,
             return_input=request.return_input,
-            encode=encode,
+            frame=frame,
         )
 
     def _decode(self, plan: _Plan, images: Sequence[bytes]) -> None:
@@ -111,10 +116,12 @@ class ClassifyMethod:
         model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
         self._limits.check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
-        plan.call.note(images=len(feed), layers=len(plan.layers))
+        plan.tally.layers = len(plan.layers)
         outputs = tuple(dict.fromkeys((plan.classifier.output, *plan.layers)))
         done = partial(self._finish, plan, feed, decode_ns)
-        self._scheduler.submit(Job(model, feeds, outputs, len(feed), done, plan.call.abandoned))
+        key = run_key(model, feeds, outputs, len(feed))
+        job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key)
+        self._scheduler.submit(job)
 
     def _finish(self, plan: _Plan, feed: np.ndarray, decode_ns: int, outcome: Result | ServiceError) -> None:
         """Encode what the run gave; runs on the scheduler's thread, so it ends the call itself."""
@@ -122,7 +129,8 @@ class ClassifyMethod:
             if isinstance(outcome, ServiceError):
                 raise outcome
             started_ns = time.perf_counter_ns()
-            answer = plan.encode(_response(plan, feed, decode_ns, outcome))
+            response = _encoded(plan, feed, decode_ns, outcome)
+            answer = plan.frame(plan.call.request_id, response)
             self._limits.check_answer(len(answer))
             plan.tally.inference = Inference(
                 samples=len(feed),
@@ -132,11 +140,12 @@ class ClassifyMethod:
                 infer_ns=outcome.compute_ns,
                 output_ns=time.perf_counter_ns() - started_ns,
             )
-            plan.call.note(run_batch_size=outcome.run_batch_size)
+            plan.tally.run_batch_size = outcome.run_batch_size
             plan.call.succeed(answer)
 
     def _check_response_size(self, plan: _Plan, feed: np.ndarray) -> None:
-        estimate = plan.served.model.estimate_bytes(plan.layers, {plan.classifier.input.name: feed.shape})
+        shapes = {plan.classifier.input.name: feed.shape}
+        estimate = plan.served.model.estimate_bytes(plan.layers, shapes) if plan.layers else 0
         self._limits.check_estimate(estimate + (feed.nbytes if plan.return_input else 0))
 
 
@@ -147,8 +156,12 @@ def stream_error(request_id: str, error: ServiceError) -> bytes:
     return answer.SerializeToString()
 
 
-def _in_stream(response: pb.ClassifyResponse) -> bytes:
-    return pb.ClassifyStreamResponse(id=response.id, response=response).SerializeToString()
+def _alone(_request_id: str, response: bytes) -> bytes:
+    return response
+
+
+def _in_stream(request_id: str, response: bytes) -> bytes:
+    return b"".join((*text(_STREAM_ID, request_id.encode()), *text(_STREAM_RESPONSE, response)))
 
 
 def _parse(data: bytes) -> pb.ClassifyRequest:
@@ -179,14 +192,12 @@ def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:
     return feed
 
 
-def _response(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> pb.ClassifyResponse:
-    probabilities = plan.classifier.probabilities(result.outputs)
+def _encoded(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> bytes:
     response = pb.ClassifyResponse(
         id=plan.call.request_id,
         model=plan.served.name,
         version=plan.served.version,
         digest=plan.served.model.digest,
-        results=[_classification(row, plan) for row in probabilities],
         feature_maps=[pack(result.outputs[layer], layer) for layer in plan.layers],
         timings=pb.Timings(
             decode_ns=decode_ns,
@@ -197,15 +208,7 @@ def _response(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> 
     )
     if plan.return_input:
         response.input.CopyFrom(pack(feed, plan.classifier.input.name))
-    return response
-
-
-def _classification(probabilities: np.ndarray, plan: _Plan) -> pb.Classification:
-    """Rank one image's probabilities, float32 [K]; equal ones stay in the order of the labels."""
-    order = np.argsort(-probabilities, kind="stable")[: plan.top_k or None]
-    return pb.Classification(
-        scores=[
-            pb.Score(index=i, label=plan.classifier.labels[i], probability=p)
-            for i, p in zip(order.tolist(), probabilities[order].tolist(), strict=True)
-        ]
-    )
+    probabilities = plan.classifier.probabilities(result.outputs)
+    # A message's encoded fields may come in any order.
+    scores = encode_scores(probabilities, plan.classifier.labels, plan.top_k)
+    return response.SerializeToString() + scores

@@ -43,7 +43,6 @@ class DescribeMethods:
         except DecodeError as error:
             raise InvalidRequestError("the request is not an encoded DescribeModelRequest") from error
         served = self._repository.get(request.model, request.version)
-        call.note(model=served.name, version=served.version)
         answer = _description(served, include_weights=request.include_weights).SerializeToString()
         if len(answer) > self._max_response_bytes:
             raise LimitExceededError(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from types import TracebackType
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.api.call import Call
+from service.api.call import Call, Observe
 from service.errors import InternalError, OverloadedError, ServiceError
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -34,6 +33,7 @@ class Dispatcher:
     """Every method of the server, by its full name.
 
     Attributes:
+        observe: to be told of every call that ends.
         trip: a block in which a transport's thread dispatches calls that came together; at its end it does
             their runs, if they are short.
     """
@@ -44,8 +44,10 @@ class Dispatcher:
         streams: Mapping[str, StreamMethod],
         max_concurrent_calls: int,
         trip: Callable[[], AbstractContextManager[None]],
+        observe: Observe,
     ) -> None:
         self.trip = trip
+        self.observe = observe
         self.unary = unary
         self.streams = streams
         self._max_concurrent_calls = max_concurrent_calls
@@ -54,9 +56,11 @@ class Dispatcher:
 
     def dispatch(self, handler: Handler, request: bytes, call: Call) -> None:
         """Let a handler work on a call; never raises."""
-        with failing(call):
+        try:
             self._admit(call)
             handler(request, call)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's
+            fail(call, error)
 
     def _admit(self, call: Call) -> None:
         with self._lock:
@@ -72,30 +76,22 @@ class Dispatcher:
             self._in_flight -= 1
 
 
-class failing:  # noqa: N801 - used like a function, as contextlib's are
-    """End a call with whatever is raised inside the block; nothing gets out.
+def fail(call: Call, error: Exception) -> None:
+    """End a call with what was raised; of a fault of ours the log gets the traceback, the caller the id."""
+    if isinstance(error, ServiceError):
+        call.fail(error)
+    else:
+        _log.error("unexpected error", request_id=call.request_id, exc_info=error)
+        call.fail(InternalError("internal error"))
 
-    Of a fault of ours the log gets the traceback, and the caller the id to find it. A class, as it stands on
-    every call's way, and contextlib's generators cost three times as much.
-    """
 
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, ServiceError):
-            self._call.fail(error)
-        elif isinstance(error, Exception):
-            _log.error("unexpected error", request_id=self._call.request_id, exc_info=error)
-            self._call.fail(InternalError("internal error"))
-        return error is None or isinstance(error, Exception)
+@contextmanager
+def failing(call: Call) -> Iterator[None]:
+    """End a call with whatever is raised inside the block; nothing gets out."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - see above
+        fail(call, error)
 
 
 def off_thread(handler: Handler, workers: Executor) -> Handler:

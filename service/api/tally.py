@@ -1,29 +1,42 @@
-"""Counts a call in the statistics of the model that it is for, when it ends: the one place that does."""
+"""What a call asks of a model and what it takes, for the model's statistics and the access log."""
 
 from __future__ import annotations
 
-import time
-
-from service.api.call import Call
-from service.statistics import Inference, Statistics
+from service.repository import ServedModel
+from service.statistics import Inference
 
 
 class Tally:
-    """What is to be counted for one call.
+    """What is to be counted for one call when it ends.
 
     Attributes:
+        layers: how many layers it asks for.
         inference: where the time went; set before the call ends well.
+        run_batch_size: items of the run that it shared.
     """
 
-    def __init__(self, call: Call, statistics: Statistics) -> None:
-        self.inference: Inference | None = None
-        self._call = call
-        self._statistics = statistics
-        call.on_end(self._count)
+    __slots__ = ("inference", "layers", "run_batch_size", "served")
 
-    def _count(self) -> None:
-        duration_ns = time.perf_counter_ns() - self._call.started_ns
-        if self._call.error is None and self.inference is not None:
-            self._statistics.succeeded(self.inference, duration_ns)
+    def __init__(self, served: ServedModel, layers: int = 0) -> None:
+        self.served = served
+        self.layers = layers
+        self.inference: Inference | None = None
+        self.run_batch_size = 0
+
+    def count(self, duration_ns: int, *, ok: bool) -> None:
+        """Count the call as answered or failed."""
+        if ok and self.inference is not None:
+            self.served.statistics.succeeded(self.inference, duration_ns)
         else:
-            self._statistics.failed(duration_ns)
+            self.served.statistics.failed(duration_ns)
+
+    def facts(self) -> dict[str, object]:
+        """Tell what the access log says of the call."""
+        facts: dict[str, object] = {"model": self.served.name, "version": self.served.version}
+        if self.inference is not None:
+            facts |= {
+                "samples": self.inference.samples,
+                "layers": self.layers,
+                "run_batch_size": self.run_batch_size,
+            }
+        return facts

@@ -3,71 +3,183 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from math import inf
 from urllib.parse import quote
 
 import grpc
 
-from service.api.call import Call
+from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher, Handler, StreamMethod
 from service.api.status import status_of
 from service.auth import Guard
-from service.errors import ServiceError, StartupError
+from service.errors import DrainingError, ServiceError, StartupError
+from service.transport.doorkeeper import Doorkeeper
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
 
+# How long no call may come for before connections are closed, and how long that is waited for at most.
+_QUIET_S = 0.05
+_MOST_WAIT_S = 1.0
+
 _Context = grpc.aio.ServicerContext[bytes, bytes]
-_AnyHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
-def build_server(
-    dispatcher: Dispatcher, limits: TransportLimits, guard: Guard | None = None
-) -> grpc.aio.Server:
-    """Make a server of every method of the dispatcher; the caller binds an address and starts it.
+class GrpcioTransport:
+    """A server of every method of a dispatcher.
 
-    The guard stands before every method, those that are added later included.
+    Attributes:
+        server: for the standard services, to be added before the start.
     """
-    interceptors = [_Doorkeeper(guard, limits)] if guard else []
-    server = grpc.aio.server(interceptors=interceptors, options=_channel_options(limits))
-    methods: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
-    for name, handler in dispatcher.unary.items():
-        service, _, method = name.lstrip("/").partition("/")
-        unary = _unary(name, handler, dispatcher, limits)
-        methods.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(unary)
-    for name, stream_method in dispatcher.streams.items():
-        service, _, method = name.lstrip("/").partition("/")
-        stream = _stream(name, stream_method, dispatcher, limits)
-        methods.setdefault(service, {})[method] = grpc.stream_stream_rpc_method_handler(stream)
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in methods.items()]
-    )
-    return server
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        limits: TransportLimits,
+        guard: Guard | None = None,
+        *,
+        reuse_port: bool = False,
+    ) -> None:
+        """Make the server; it has no address yet.
+
+        Args:
+            dispatcher: The methods.
+            limits: What the transport enforces.
+            guard: Stands before every method, those that are added later included.
+            reuse_port: Let others bind its address too, if they want to as well.
+        """
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._late: list[Call] | None = None  # a list from the moment on when no more calls are accepted
+        self._closing = False
+        self._last_arrival_s = -inf
+        doorkeepers = [Doorkeeper(guard, dispatcher.observe)] if guard else []
+        self.server = grpc.aio.server(interceptors=doorkeepers, options=_channel_options(limits, reuse_port))
+        self.server.add_generic_rpc_handlers(list(self._generic_handlers()))
+
+    def bind(self, address: str, tls: grpc.ServerCredentials | None = None) -> str:
+        """Bind an address, such as `127.0.0.1:8001`, and return it with the port that was really bound.
+
+        Raises:
+            StartupError: the address can't be bound.
+        """
+        try:
+            server = self.server
+            port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise StartupError(
+                f"can't listen on {address}: it is in use or not an address of this machine; choose another"
+                " with --grpc-address"
+            )
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, wait for those in flight, then close every connection.
+
+        When it is told to stop, gRPC's core cancels the calls that it has and Python hasn't taken, as if
+        their clients had wished so. So all are taken first, until no more come, and refused when clients have
+        been told to go: one that calls again at once does so elsewhere.
+        """
+        self._late = []
+        await self._until_quiet(min(_MOST_WAIT_S, grace_s))
+        stopped = asyncio.create_task(self.server.stop(grace_s))
+        await asyncio.sleep(0)  # lets it begin
+        self._closing = True
+        for call in self._late:
+            _refuse(call)
+        await stopped
+
+    async def _until_quiet(self, most_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + most_s
+        # Not a poll: the end moves with each call that comes.
+        while (wait_s := min(end_s, self._last_arrival_s + _QUIET_S) - loop.time()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(wait_s)
+
+    def _generic_handlers(self) -> Iterator[grpc.GenericRpcHandler]:
+        methods: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
+        for name, handler in self._dispatcher.unary.items():
+            service, _, method = name.lstrip("/").partition("/")
+            unary = self._unary(name, handler)
+            methods.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(unary)
+        for name, stream_method in self._dispatcher.streams.items():
+            service, _, method = name.lstrip("/").partition("/")
+            stream = self._stream(name, stream_method)
+            methods.setdefault(service, {})[method] = grpc.stream_stream_rpc_method_handler(stream)
+        for service, handlers in methods.items():
+            yield grpc.method_handlers_generic_handler(service, handlers)
+
+    def _take(self, handler: Handler, request: bytes, call: Call) -> None:
+        self._last_arrival_s = asyncio.get_running_loop().time()
+        if self._closing:
+            _refuse(call)
+        elif self._late is not None:
+            self._late.append(call)
+        else:
+            self._dispatcher.dispatch(handler, request, call)
+
+    def _unary(self, name: str, handler: Handler) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        async def answer(request: bytes, context: _Context) -> bytes:
+            arrived = asyncio.Event()
+            call = _GrpcioCall(name, context, self._limits, self._dispatcher.observe, lambda _: arrived.set())
+            self._take(handler, request, call)
+            try:
+                await arrived.wait()
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
+            context.set_trailing_metadata(((REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
+            if isinstance(call.outcome, ServiceError):
+                await context.abort(status_of(call.outcome), status_message(call.outcome))
+            return call.outcome
+
+        return answer
+
+    def _stream(
+        self, name: str, method: StreamMethod
+    ) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
+        async def answer(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
+            slots = asyncio.Semaphore(self._limits.max_stream_in_flight)
+            arrived: asyncio.Queue[_GrpcioCall | None] = asyncio.Queue()  # None: no more requests will come
+            in_flight: set[_GrpcioCall] = set()
+
+            async def read() -> None:
+                try:
+                    async for request in requests:
+                        await slots.acquire()
+                        observe = self._dispatcher.observe
+                        call = _GrpcioCall(name, context, self._limits, observe, arrived.put_nowait)
+                        in_flight.add(call)
+                        self._take(method.handler, request, call)
+                finally:
+                    arrived.put_nowait(None)
+
+            reader = asyncio.create_task(read())
+            try:
+                reading = True
+                while reading or in_flight:
+                    if (call := await arrived.get()) is None:
+                        reading = False
+                        continue
+                    in_flight.remove(call)
+                    yield _in_band(call, method)
+                    slots.release()
+                await reader
+            finally:
+                reader.cancel()
+                for call in in_flight:
+                    call.cancel()
+
+        return answer
 
 
-def bind(server: grpc.aio.Server, address: str, tls: grpc.ServerCredentials | None = None) -> str:
-    """Bind an address, such as `127.0.0.1:8001`, and return it with the port that was really bound.
-
-    Raises:
-        StartupError: the address can't be bound.
-    """
-    try:
-        port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        raise StartupError(
-            f"can't listen on {address}: it is in use or not an address of this machine; choose another"
-            " with --grpc-address"
-        )
-    return f"{address.rpartition(':')[0]}:{port}"
-
-
-def _channel_options(limits: TransportLimits) -> list[tuple[str, int]]:
+def _channel_options(limits: TransportLimits, reuse_port: bool) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", limits.max_request_bytes),
         ("grpc.max_send_message_length", limits.max_response_bytes),
         # By default a second server binds the same port silently.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(reuse_port)),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
         ("grpc.keepalive_time_ms", limits.keepalive_time_s * 1000),
         ("grpc.keepalive_timeout_ms", limits.keepalive_timeout_s * 1000),
@@ -81,10 +193,15 @@ class _GrpcioCall(Call):
     """A call whose outcome goes to the event loop."""
 
     def __init__(
-        self, method: str, context: _Context, limits: TransportLimits, arrive: Callable[[_GrpcioCall], None]
+        self,
+        method: str,
+        context: _Context,
+        limits: TransportLimits,
+        observe: Observe,
+        arrive: Callable[[_GrpcioCall], None],
     ) -> None:
         request_id = request_id_in(context.invocation_metadata() or ())
-        super().__init__(method, limits.deadline(context.time_remaining()), request_id)
+        super().__init__(method, limits.deadline(context.time_remaining()), request_id, observe)
         self.outcome: bytes | ServiceError = b""
         self._loop = asyncio.get_running_loop()
         self._arrive = arrive
@@ -109,92 +226,8 @@ class _GrpcioCall(Call):
         self._arrive(self)
 
 
-def _unary(
-    name: str, handler: Handler, dispatcher: Dispatcher, limits: TransportLimits
-) -> Callable[[bytes, _Context], Awaitable[bytes]]:
-    async def answer(request: bytes, context: _Context) -> bytes:
-        arrived = asyncio.Event()
-        call = _GrpcioCall(name, context, limits, lambda _: arrived.set())
-        dispatcher.dispatch(handler, request, call)
-        try:
-            await arrived.wait()
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        context.set_trailing_metadata(((REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
-        if isinstance(call.outcome, ServiceError):
-            await context.abort(status_of(call.outcome), status_message(call.outcome))
-        return call.outcome
-
-    return answer
-
-
-def _stream(
-    name: str, method: StreamMethod, dispatcher: Dispatcher, limits: TransportLimits
-) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
-    async def answer(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
-        slots = asyncio.Semaphore(limits.max_stream_in_flight)
-        arrived: asyncio.Queue[_GrpcioCall | None] = asyncio.Queue()  # None: no more requests will come
-        in_flight: set[_GrpcioCall] = set()
-
-        async def read() -> None:
-            try:
-                async for request in requests:
-                    await slots.acquire()
-                    call = _GrpcioCall(name, context, limits, arrived.put_nowait)
-                    in_flight.add(call)
-                    dispatcher.dispatch(method.handler, request, call)
-            finally:
-                arrived.put_nowait(None)
-
-        reader = asyncio.create_task(read())
-        try:
-            reading = True
-            while reading or in_flight:
-                if (call := await arrived.get()) is None:
-                    reading = False
-                    continue
-                in_flight.remove(call)
-                yield _in_band(call, method)
-                slots.release()
-            await reader
-        finally:
-            reader.cancel()
-            for call in in_flight:
-                call.cancel()
-
-    return answer
-
-
-class _Doorkeeper(grpc.aio.ServerInterceptor):
-    """Refuses the calls that the guard refuses, before their messages are read."""
-
-    def __init__(self, guard: Guard, limits: TransportLimits) -> None:
-        self._guard = guard
-        self._limits = limits
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_AnyHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _AnyHandler:
-        """Let a call pass, or give it a handler that refuses it."""
-        method = handler_call_details.method
-        if refusal := self._guard(method, handler_call_details.invocation_metadata):
-            return grpc.stream_stream_rpc_method_handler(_refusing(method, refusal, self._limits))
-        return await continuation(handler_call_details)
-
-
-def _refusing(
-    method: str, refusal: ServiceError, limits: TransportLimits
-) -> Callable[[AsyncIterator[bytes], _Context], Awaitable[None]]:
-    async def refuse(_requests: AsyncIterator[bytes], context: _Context) -> None:
-        call = _GrpcioCall(method, context, limits, lambda _: None)
-        call.fail(refusal)
-        context.set_trailing_metadata(((REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
-        await context.abort(status_of(refusal), status_message(refusal))
-
-    return refuse
+def _refuse(call: Call) -> None:
+    call.fail(DrainingError("the server is shutting down; try another one"))
 
 
 def _in_band(call: _GrpcioCall, method: StreamMethod) -> bytes:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from service.api.call import Call
+from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher
 from service.api.status import status_of
 from service.auth import Guard
@@ -37,8 +37,10 @@ class NativeTransport:
         dispatcher: Dispatcher,
         limits: TransportLimits,
         guard: Guard | None = None,
+        *,
+        reuse_port: bool = False,
     ) -> None:
-        """Bind and start.
+        """Bind and start; others may bind the address too if they and this one want to reuse the port.
 
         Raises:
             StartupError: the address can't be bound.
@@ -52,7 +54,7 @@ class NativeTransport:
         self._idle = Event()
         self._closed = Event()
         self._busy_since: float | None = None
-        self._front = self._listen(address, fallback)
+        self._front = self._listen(address, fallback, reuse_port)
         self.address = f"{address.rpartition(':')[0]}:{self._front.bound_port}"
         self._receiver = Thread(target=self._receive, name="native", daemon=True)
         self._receiver.start()
@@ -72,7 +74,7 @@ class NativeTransport:
         self._watcher.join()
         self._receiver.join()
 
-    def _listen(self, address: str, fallback: str) -> NativeGrpcFront:
+    def _listen(self, address: str, fallback: str, reuse_port: bool) -> NativeGrpcFront:
         limits = self._limits
         try:
             front = NativeGrpcFront(
@@ -83,6 +85,7 @@ class NativeTransport:
                 keepalive_time_ms=limits.keepalive_time_s * 1000,
                 keepalive_timeout_ms=limits.keepalive_timeout_s * 1000,
                 max_concurrent_streams=limits.max_concurrent_streams,
+                reuse_port=reuse_port,
             )
         except OSError as error:
             raise StartupError(
@@ -130,7 +133,8 @@ class NativeTransport:
         remaining_s: float | None,
     ) -> None:
         name, handler = self._methods[method_id]
-        call = _NativeCall(name, self._limits.deadline(remaining_s), request_id_in(metadata), self, call_id)
+        deadline = self._limits.deadline(remaining_s)
+        call = _NativeCall(name, deadline, request_id_in(metadata), self._dispatcher.observe, self, call_id)
         self._calls[call_id] = call
         if self._draining:
             call.fail(DrainingError("the server is shutting down; try another one"))
@@ -161,10 +165,18 @@ class NativeTransport:
 class _NativeCall(Call):
     """A call whose outcome goes to the front."""
 
+    __slots__ = ("_call_id", "_transport")
+
     def __init__(
-        self, method: str, deadline: float, request_id: str | None, transport: NativeTransport, call_id: int
+        self,
+        method: str,
+        deadline: float,
+        request_id: str | None,
+        observe: Observe,
+        transport: NativeTransport,
+        call_id: int,
     ) -> None:
-        super().__init__(method, deadline, request_id)
+        super().__init__(method, deadline, request_id, observe)
         self._transport = transport
         self._call_id = call_id
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -11,6 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 TIMEOUT_S = 60
 
@@ -25,6 +31,36 @@ class ServerProcess:
         """Send SIGTERM and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(TIMEOUT_S)
+
+    def workers(self) -> set[int]:
+        """Return the ids of the processes that it has started."""
+        processes = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+        return {process for process in processes if _parent(process) == self.process.pid}
+
+
+def _parent(process: int) -> int | None:
+    """Read the parent from /proc: the second field after the name, which stands in parentheses."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def has_ended(process: int, timeout_s: float = TIMEOUT_S) -> bool:
+    """Wait for the end of a process that need not be a child."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
+    finally:
+        os.close(descriptor)
+
+
+def lines_of(log: Path, event: str) -> list[dict[str, Any]]:
+    """Return the lines of a server's log about an event."""
+    return [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == event]
 
 
 def command(*arguments: str) -> list[str]:
@@ -53,3 +89,20 @@ def server_process(
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def run_to_its_end(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def until_not_serving(channel: grpc.Channel) -> None:
+    """Wait until the server's health says that it drains."""
+    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+    assert any(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING for answer in watch)

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
-from tests.e2e.processes import TIMEOUT_S, command, server_process
+from tests.e2e.processes import TIMEOUT_S, lines_of, run_to_its_end, server_process, until_not_serving
 
 DIGIT = pack(np.zeros((1, 1, 32, 32), np.float32))
-
-
-def logged_calls(log: Path) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "call"]
-
-
-def run_to_its_end(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        env={**os.environ, **environment},
-        check=False,
-    )
 
 
 def test_it_serves_the_shipped_model_from_any_folder_and_ends_on_sigterm(tmp_path: Path) -> None:
@@ -54,44 +36,19 @@ def test_sigint_ends_it_as_well() -> None:
         assert server.process.wait(TIMEOUT_S) == 0
 
 
-def test_every_call_that_was_accepted_is_answered_after_sigterm(tmp_path: Path) -> None:
-    """Judged by the history: what the log calls OK is what the clients got, the rest was never taken."""
-    images = pack(np.zeros((256, 1, 32, 32), np.float32))
-    log = tmp_path / "log"
-    with server_process(log=log) as server, grpc.insecure_channel(server.address) as channel:
-        stub = ClassifierStub(channel)
-        calls = {
-            str(i): stub.Classify.future(pb.ClassifyRequest(id=str(i), tensor=images)) for i in range(40)
-        }
-        calls["0"].result(timeout=TIMEOUT_S)
-        server.process.send_signal(signal.SIGTERM)
-        outcomes = {name: call.code() for name, call in calls.items()}
-        assert server.process.wait(TIMEOUT_S) == 0
-    answered = {call["request_id"] for call in logged_calls(log) if call["code"] == "OK"}
-    assert {name for name, code in outcomes.items() if code is grpc.StatusCode.OK} == answered
-    refused = {code for name, code in outcomes.items() if name not in answered}
-    # grpcio's core cancels what it had received and Python had not taken yet.
-    assert refused <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-
-
 def test_a_second_signal_ends_it_at_once() -> None:
     with server_process("--drain-s", "600") as server, grpc.insecure_channel(server.address) as channel:
         server.process.send_signal(signal.SIGTERM)
         channel.unsubscribe(lambda _: None)
-        _wait_for_not_serving(channel)
+        until_not_serving(channel)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(TIMEOUT_S) == 128 + signal.SIGTERM
-
-
-def _wait_for_not_serving(channel: grpc.Channel) -> None:
-    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
-    assert any(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING for answer in watch)
 
 
 def test_it_serves_new_calls_while_it_drains() -> None:
     with server_process("--drain-s", "600") as server, grpc.insecure_channel(server.address) as channel:
         server.process.send_signal(signal.SIGTERM)
-        _wait_for_not_serving(channel)
+        until_not_serving(channel)
         assert ClassifierStub(channel).Classify(pb.ClassifyRequest(tensor=DIGIT)).model == "lenet"
 
 
@@ -150,8 +107,8 @@ def test_every_call_is_one_json_line(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError):
             stub.Classify(pb.ClassifyRequest(id="bad\n\x1b[31m", model="resnet"))
         assert server.terminate() == 0
-    calls = logged_calls(log)
-    facts = [(call["request_id"], call["code"], call.get("images"), call.get("layers")) for call in calls]
+    calls = lines_of(log, "call")
+    facts = [(call["request_id"], call["code"], call.get("samples"), call.get("layers")) for call in calls]
     assert facts == [("good", "OK", 1, 1), ("bad\n\x1b[31m", "NOT_FOUND", None, None)]
     assert calls[0]["method"] == "/featurelens.v1.Classifier/Classify"
     assert calls[0]["duration_ms"] > 0
@@ -179,7 +136,7 @@ def test_a_refused_call_is_logged_and_no_token_is(tmp_path: Path, transport: str
             with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
                 classify(pb.ClassifyRequest(tensor=DIGIT), metadata=(("authorization", "Bearer sesame"),))
         assert server.terminate() == 0
-    assert [call["code"] for call in logged_calls(log)] == ["OK", "UNAUTHENTICATED"]
+    assert [call["code"] for call in lines_of(log, "call")] == ["OK", "UNAUTHENTICATED"]
     assert "sesame" not in log.read_text()
     assert tokens not in log.read_text()
 

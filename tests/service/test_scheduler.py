@@ -19,7 +19,7 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
-from service.job import Job, Result
+from service.job import Job, Result, run_key
 from service.model import Model
 from service.scheduler import Scheduler
 
@@ -71,7 +71,9 @@ class Caller:
         feeds = {"x": np.array(values, np.float32)[:, None]}
         model = cast(Model, self.model)
         size = len(values) if size is None else size
-        self.scheduler.submit(Job(model, feeds, outputs, size, queue.put, lambda: abandoned, priority))
+        key = run_key(model, feeds, outputs, size)
+        job = Job(model, feeds, outputs, size, queue.put, lambda: abandoned, priority, key)
+        self.scheduler.submit(job)
 
     def result(self, name: str) -> Result:
         outcome = self.outcomes[name].get(timeout=TIMEOUT_S)

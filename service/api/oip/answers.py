@@ -3,92 +3,111 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from protos.inference import messages as pb
 from service.api.oip import strings
 from service.api.oip.datatypes import BYTES, WIRE, datatype_of
+from service.api.wire import LONGEST_VARINT, prefix, text, varint
 from service.errors import InvalidRequestError
 from service.job import Result
-from service.repository import ServedModel
 
+_ID = pb.ModelInferResponse.ID_FIELD_NUMBER
+_PARAMETERS = pb.ModelInferResponse.PARAMETERS_FIELD_NUMBER
 _RAW = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _RESPONSE = pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
+_INTEGER = pb.InferParameter.INT64_PARAM_FIELD_NUMBER
+_Kinds = list[tuple[np.dtype[np.generic], tuple[int, ...]]]
 
-Described = tuple[tuple[str, str, tuple[int, ...]], ...]
-"""Name, datatype and shape of each output."""
 
+class Form:
+    """What the answers to requests of one kind have in common: encoded once, until types or shapes change."""
 
-def encode(
-    served: ServedModel, request_id: str, outputs: Sequence[tuple[str, np.ndarray]], result: Result
-) -> bytes:
-    """Encode a ModelInferResponse.
+    __slots__ = ("_last", "_model", "_names", "_version")
 
-    Raises:
-        InvalidRequestError: an output has a type that the protocol can't tell.
-    """
-    described = tuple((name, _datatype(name, array), array.shape) for name, array in outputs)
-    # Serialized messages that follow each other merge when parsed, their repeated fields concatenated:
-    # https://protobuf.dev/programming-guides/encoding/#last-one-wins
-    parts: list[bytes | memoryview] = [
-        _head(served.name, served.version, described),
-        _own(request_id, result.queue_ns, result.compute_ns),
-    ]
-    for (_, datatype, _), (_, array) in zip(described, outputs, strict=True):
-        if datatype == BYTES:
-            texts = strings.encoded(array)
-            parts += (_prefix(_RAW, len(texts)), texts)
-        else:
-            parts += (_prefix(_RAW, array.nbytes), np.ascontiguousarray(array, WIRE[datatype]).data)
-    return b"".join(parts)
+    def __init__(self, model: str, version: str, names: Sequence[str]) -> None:
+        self._model = model
+        self._version = version
+        self._names = names
+        self._last: tuple[_Kinds, list[bytes]] = ([], [])
+
+    def encode(self, request_id: str, outputs: Sequence[np.ndarray], result: Result) -> bytes:
+        """Encode a ModelInferResponse.
+
+        Raises:
+            InvalidRequestError: an output has a type that the protocol can't tell.
+        """
+        kinds = [(array.dtype, array.shape) for array in outputs]
+        known, before = self._last
+        if kinds != known:
+            before = self._before(kinds)
+            self._last = kinds, before
+        # Serialized messages that follow each other merge when parsed, their repeated fields concatenated:
+        # https://protobuf.dev/programming-guides/encoding/#last-one-wins
+        parts: list[bytes | memoryview] = []
+        for array, head in zip(outputs, before, strict=True):
+            parts += (head, *_raw(array))
+        if request_id:
+            parts += text(_ID, request_id.encode())
+        parts += _timings(result)
+        return b"".join(parts)
+
+    def _before(self, kinds: _Kinds) -> list[bytes]:
+        """Encode what comes before the bytes of each output."""
+        tensor = pb.ModelInferResponse.InferOutputTensor
+        described = [
+            tensor(name=name, datatype=_datatype(name, dtype), shape=shape)
+            for name, (dtype, shape) in zip(self._names, kinds, strict=True)
+        ]
+        head = pb.ModelInferResponse(
+            model_name=self._model, model_version=self._version, outputs=described
+        ).SerializeToString()
+        before = [_raw_prefix(dtype, shape) for dtype, shape in kinds]
+        return [head + before[0], *before[1:]]
 
 
 def in_stream(answer: bytes) -> bytes:
     """Make a ModelStreamInferResponse of an encoded ModelInferResponse."""
-    return _prefix(_RESPONSE, len(answer)) + answer
+    return prefix(_RESPONSE, len(answer)) + answer
 
 
-def _datatype(name: str, array: np.ndarray) -> str:
-    if not (datatype := datatype_of(array.dtype)):
-        raise InvalidRequestError(
-            f'the output "{name}" is {array.dtype}, which this protocol has no type for'
-        )
+def _datatype(name: str, dtype: np.dtype[np.generic]) -> str:
+    if not (datatype := datatype_of(dtype)):
+        raise InvalidRequestError(f'the output "{name}" is {dtype}, which this protocol has no type for')
     return datatype
 
 
-@lru_cache(maxsize=1024)
-def _head(name: str, version: str, outputs: Described) -> bytes:
-    """Encode what the answers of a model have in common."""
-    return pb.ModelInferResponse(
-        model_name=name,
-        model_version=version,
-        outputs=[
-            pb.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
-            for name, datatype, shape in outputs
-        ],
-    ).SerializeToString()
+def _raw_prefix(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
+    """Encode what comes before elements; the size of texts isn't known from their shape."""
+    if datatype_of(dtype) == BYTES:
+        return b""
+    return prefix(_RAW, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
 
 
-def _own(request_id: str, queue_ns: int, compute_ns: int) -> bytes:
-    """Encode what one answer has for itself."""
-    response = pb.ModelInferResponse(id=request_id)
-    response.parameters["queue_ns"].int64_param = queue_ns
-    response.parameters["compute_ns"].int64_param = compute_ns
-    return response.SerializeToString()
+def _raw(array: np.ndarray) -> tuple[bytes | memoryview, ...]:
+    """Return the elements as they go into the message; of texts with what comes before them."""
+    if (datatype := datatype_of(array.dtype)) == BYTES:
+        return text(_RAW, strings.encoded(array))
+    return (np.ascontiguousarray(array, WIRE[datatype]).data,)
 
 
-def _prefix(field: int, size: int) -> bytes:
-    """Encode what stands before the bytes of a field: its number, that it has a length, and the length."""
-    return _varint(field << 3 | 2) + _varint(size)
+def _before_number(name: bytes) -> list[bytes]:
+    """Encode what comes before the value of an integer parameter, for each length that it may have."""
+
+    def before(length: int) -> bytes:
+        value = prefix(2, 1 + length) + varint(_INTEGER << 3)  # a map's entry is a message of key and value
+        entry = b"".join((*text(1, name), value))
+        return prefix(_PARAMETERS, len(entry) + length) + entry
+
+    return [before(length) for length in range(LONGEST_VARINT + 1)]
 
 
-def _varint(number: int) -> bytes:
-    """Encode a number in groups of 7 bits, the lowest first, each but the last with the high bit set."""
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
+def _timings(result: Result) -> tuple[bytes, ...]:
+    """Encode the parameters that tell where the time went."""
+    queue, compute = varint(result.queue_ns), varint(result.compute_ns)
+    return _BEFORE_QUEUE[len(queue)], queue, _BEFORE_COMPUTE[len(compute)], compute
+
+
+_BEFORE_QUEUE = _before_number(b"queue_ns")
+_BEFORE_COMPUTE = _before_number(b"compute_ns")

@@ -3,45 +3,87 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from protos.inference import messages as pb
 from service.api.call import Call
-from service.api.dispatch import failing
+from service.api.dispatch import fail, failing
 from service.api.limits import RequestLimits
 from service.api.oip import answers, contents, parameters
 from service.api.oip.classification import classify
 from service.api.oip.interface import Interface, Interfaces, Wanted, takes_images
+from service.api.oip.known import KnownRequests
+from service.api.oip.query import Feeds, Query, Urgency, query, urgency
 from service.api.oip.requests import parse
 from service.api.pictures import prepare_all
 from service.api.tally import Tally
 from service.errors import InvalidRequestError, ServiceError
-from service.job import DEFAULT_PRIORITY, Job, Result
-from service.model import Model
+from service.feeds import check_finite
+from service.job import Job, Result
 from service.repository import Repository, ServedModel
 from service.scheduler import Scheduler
 from service.statistics import Inference
 
-Feeds = Mapping[str, np.ndarray]
 Frame = Callable[[bytes], bytes]
 
 
-class _Plan(NamedTuple):
-    """A request, checked against the model it is for."""
+class _Question:
+    """A request on its way; its `answer` is what the job is done with."""
 
-    call: Call
-    tally: Tally
-    served: ServedModel
-    interface: Interface
-    outputs: tuple[Wanted, ...]
-    request_id: str
-    priority: int
-    frame: Frame
+    __slots__ = ("call", "frame", "input_ns", "limits", "query", "request_id", "served", "tally")
+
+    def __init__(
+        self, call: Call, served: ServedModel, request_id: str, frame: Frame, limits: RequestLimits
+    ) -> None:
+        self.call = call
+        self.served = served
+        self.request_id = request_id
+        self.frame = frame
+        self.limits = limits
+        self.tally = call.tally = Tally(served)
+        self.input_ns = 0
+
+    def job(self, query: Query, feeds: Feeds, input_ns: int) -> Job:
+        """Make the job that answers the request."""
+        self.query = query
+        self.input_ns = input_ns
+        self.tally.layers = query.layers
+        return Job(
+            self.served.model,
+            feeds,
+            query.names,
+            query.samples,
+            self.answer,
+            self.call.abandoned,
+            query.urgency.priority,
+            query.run_key,
+        )
+
+    def answer(self, outcome: Result | ServiceError) -> None:
+        """Encode what the run gave; called on the scheduler's thread, so it ends the call itself."""
+        try:
+            if isinstance(outcome, ServiceError):
+                raise outcome
+            started_ns = time.perf_counter_ns()
+            outputs = [_value(self.served, wanted, outcome) for wanted in self.query.outputs]
+            answer = self.frame(self.query.form.encode(self.request_id, outputs, outcome))
+            self.limits.check_answer(len(answer))
+            output_ns = time.perf_counter_ns() - started_ns
+            self.tally.run_batch_size = outcome.run_batch_size
+            self.tally.inference = Inference(
+                self.query.samples,
+                outcome.executions,
+                self.input_ns,
+                outcome.queue_ns,
+                outcome.compute_ns,
+                output_ns,
+            )
+            self.call.succeed(answer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's
+            fail(self.call, error)
 
 
 class InferMethod:
@@ -55,6 +97,7 @@ class InferMethod:
         self._workers = workers
         self._limits = limits
         self._interfaces = Interfaces()
+        self._known = KnownRequests(repository)
 
     def unary(self, request: bytes, call: Call) -> None:
         """Answer with an encoded ModelInferResponse."""
@@ -65,88 +108,62 @@ class InferMethod:
         self._begin(request, call, answers.in_stream)
 
     def _begin(self, data: bytes, call: Call, frame: Frame) -> None:
+        known = self._known.find(data)
+        if known is None or (served := known.model()) is None:
+            self._begin_unknown(data, call, frame)
+            return
         started_ns = time.perf_counter_ns()
+        question = _Question(call, served, "", frame, self._limits)
+        if (timeout_s := known.query.urgency.timeout_s) is not None:
+            call.tighten(timeout_s)
+        feeds = known.feeds(data)
+        if self._limits.refuse_non_finite:
+            for name, feed in feeds.items():
+                check_finite(feed, name)
+        self._scheduler.submit(question.job(known.query, feeds, time.perf_counter_ns() - started_ns))
+
+    def _begin_unknown(self, data: bytes, call: Call, frame: Frame) -> None:
+        started_ns = time.perf_counter_ns()
+        generation = self._repository.generation
         request = parse(pb.ModelInferRequest, data)
         call.identify(request.id)
-        plan = self._plan(request, call, frame)
-        if takes_images(plan.interface, request):
+        served = self._repository.get(request.model_name, request.model_version)
+        question = _Question(call, served, request.id, frame, self._limits)
+        urgent = urgency(request)
+        if urgent.timeout_s is not None:
+            call.tighten(urgent.timeout_s)
+        interface = self._interfaces.of(served)
+        outputs = interface.wanted(request)
+        if takes_images(interface, request):
             images = contents.elements_of(request.inputs[0], contents.contents_of(request)[0])
             _check_image_shape(request.inputs[0])
             self._limits.check_count(len(images), "images")
-            self._workers.submit(self._decode, plan, images)
-        else:
-            feeds = _feeds(request, plan.interface)
-            self._submit(plan, feeds, time.perf_counter_ns() - started_ns)
+            self._workers.submit(self._decode, question, outputs, urgent, images)
+            return
+        feeds = _feeds(request, interface)
+        checked = self._query(question, outputs, urgent, feeds)
+        self._known.remember(generation, data, request, served, checked)
+        self._scheduler.submit(question.job(checked, feeds, time.perf_counter_ns() - started_ns))
 
-    def _plan(self, request: pb.ModelInferRequest, call: Call, frame: Frame) -> _Plan:
-        served = self._repository.get(request.model_name, request.model_version)
-        call.note(model=served.name, version=served.version)
-        tally = Tally(call, served.statistics)
-        priority = DEFAULT_PRIORITY
-        if request.parameters:
-            parameters.check_sequence(request.parameters)
-            priority = parameters.priority(request.parameters)
-            if timeout_s := parameters.timeout_s(request.parameters):
-                call.tighten(timeout_s)
-        interface = self._interfaces.of(served)
-        outputs = interface.wanted(request)
-        return _Plan(call, tally, served, interface, outputs, request.id, priority, frame)
-
-    def _decode(self, plan: _Plan, images: Sequence[bytes]) -> None:
+    def _decode(
+        self, question: _Question, outputs: tuple[Wanted, ...], urgent: Urgency, images: Sequence[bytes]
+    ) -> None:
         """Make a feed of image files and submit it; runs on a worker, so it ends the call itself."""
-        with failing(plan.call):
-            if (reason := plan.call.abandoned()) is not None:
+        with failing(question.call):
+            if (reason := question.call.abandoned()) is not None:
                 raise reason
             started_ns = time.perf_counter_ns()
-            classifier = plan.served.classifier()
+            classifier = question.served.classifier()
             feed = prepare_all(images, classifier.preprocessing, self._limits.images)
-            self._submit(plan, {classifier.input.name: feed}, time.perf_counter_ns() - started_ns)
+            feeds = {classifier.input.name: feed}
+            checked = self._query(question, outputs, urgent, feeds)
+            self._scheduler.submit(question.job(checked, feeds, time.perf_counter_ns() - started_ns))
 
-    def _submit(self, plan: _Plan, feeds: Feeds, input_ns: int) -> None:
-        model, call = plan.served.model, plan.call
-        model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
-        names = tuple([wanted.name for wanted in plan.outputs])
-        batch_size = _batch_size(model, names, feeds)
-        if batch_size:
-            self._limits.check_count(batch_size, "items along axis 0 of its inputs")
-        if layers := plan.interface.layers(names):
-            self._limits.check_layers(len(layers))
-            shapes = {name: feed.shape for name, feed in feeds.items()}
-            self._limits.check_estimate(model.estimate_bytes(layers, shapes))
-        call.note(samples=batch_size or 1, layers=len(layers))
-        self._scheduler.submit(
-            Job(
-                model=model,
-                feeds=feeds,
-                outputs=names,
-                size=batch_size or 1,
-                done=partial(self._finish, plan, batch_size, input_ns),
-                abandoned=call.abandoned,
-                priority=plan.priority,
-            )
-        )
-
-    def _finish(
-        self, plan: _Plan, batch_size: int | None, input_ns: int, outcome: Result | ServiceError
-    ) -> None:
-        """Encode what the run gave; runs on the scheduler's thread, so it ends the call itself."""
-        with failing(plan.call):
-            if isinstance(outcome, ServiceError):
-                raise outcome
-            started_ns = time.perf_counter_ns()
-            outputs = [(wanted.name, _value(plan, wanted, outcome)) for wanted in plan.outputs]
-            answer = plan.frame(answers.encode(plan.served, plan.request_id, outputs, outcome))
-            self._limits.check_answer(len(answer))
-            plan.tally.inference = Inference(
-                samples=batch_size or 1,
-                executions=outcome.executions,
-                input_ns=input_ns,
-                queue_ns=outcome.queue_ns,
-                infer_ns=outcome.compute_ns,
-                output_ns=time.perf_counter_ns() - started_ns,
-            )
-            plan.call.note(run_batch_size=outcome.run_batch_size)
-            plan.call.succeed(answer)
+    def _query(
+        self, question: _Question, outputs: tuple[Wanted, ...], urgent: Urgency, feeds: Feeds
+    ) -> Query:
+        layers = self._interfaces.of(question.served).layers([wanted.name for wanted in outputs])
+        return query(question.served, outputs, layers, feeds, urgent, self._limits)
 
 
 def stream_error(request_id: str, error: ServiceError) -> bytes:
@@ -165,12 +182,6 @@ def _feeds(request: pb.ModelInferRequest, interface: Interface) -> Feeds:
         _check_input(tensor, interface)
         feeds[tensor.name] = contents.array_of(tensor, elements)
     return feeds
-
-
-def _batch_size(model: Model, outputs: Sequence[str], feeds: Feeds) -> int | None:
-    """Return how many items the inputs hold; None if they are no batch for these outputs."""
-    sizes = {feed.shape[0] for feed in feeds.values()} if feeds and model.batches(outputs, feeds) else ()
-    return next(iter(sizes)) if len(sizes) == 1 else None
 
 
 def _check_input(tensor: pb.ModelInferRequest.InferInputTensor, interface: Interface) -> None:
@@ -193,11 +204,11 @@ def _check_image_shape(tensor: pb.ModelInferRequest.InferInputTensor) -> None:
         )
 
 
-def _value(plan: _Plan, wanted: Wanted, result: Result) -> np.ndarray:
+def _value(served: ServedModel, wanted: Wanted, result: Result) -> np.ndarray:
     array = result.outputs[wanted.name]
     if not wanted.top_k:
         return array
-    classifier = plan.served.classifier_or_none
+    classifier = served.classifier_or_none
     labels = classifier.labels if classifier and classifier.output == wanted.name else ()
-    batch = plan.served.model.batches((wanted.name,))
+    batch = served.model.batches((wanted.name,))
     return classify(array, wanted.top_k, labels, batch=batch)

@@ -14,6 +14,7 @@ from service.api.oip.metadata import MetadataMethods
 from service.api.oip.parameters import NO_SHARED_MEMORY
 from service.api.oip.repository import RepositoryMethods
 from service.errors import UnimplementedError
+from service.peers import Peers
 from service.repository import Repository
 from service.scheduler import Scheduler
 
@@ -49,10 +50,11 @@ class InferenceService:
         workers: Executor,
         limits: RequestLimits,
         is_ready: Callable[[], bool],
+        peers: Peers,
     ) -> None:
         infer = InferMethod(repository, scheduler, workers, limits)
         metadata = MetadataMethods(repository, is_ready, limits.max_images)
-        models = RepositoryMethods(repository)
+        models = RepositoryMethods(repository, peers)
         self.unary: dict[str, Handler] = {
             f"/{SERVICE}/{method}": handler
             for method, handler in {
@@ -62,8 +64,8 @@ class InferenceService:
                 "ModelReady": metadata.model_ready,
                 "ModelMetadata": metadata.model_metadata,
                 "ModelConfig": off_thread(metadata.model_config, workers),
-                "ModelStatistics": models.statistics,
-                "RepositoryIndex": models.index,
+                "ModelStatistics": off_thread(models.statistics, workers),
+                "RepositoryIndex": off_thread(models.index, workers),
                 "ModelInfer": infer.unary,
                 **{method: _not_offered(reason) for method, reason in _NOT_OFFERED.items()},
             }.items()

@@ -224,7 +224,7 @@ def test_a_fault_of_ours_tells_the_request_id_alone(
         raise ValueError("secret path /models/x.onnx")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.api.oip.infer.answers.encode", explode)
+        patch.setattr("service.api.oip.answers.Form.encode", explode)
         outcome = failure(zoo.ModelInfer, request("sums", SUMS, id="r1"))
 
     assert outcome == (Code.INTERNAL, "internal error; the server's log has more under request id r1")

@@ -1,0 +1,59 @@
+"""A worker as its supervisor sees it: a process at the other end of a channel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from service.channel import Answer, Channel
+
+# What a process may take to end once it has closed its channel.
+_END_S = 5.0
+
+
+class WorkerProcess:
+    """One process, from its start to its end.
+
+    Attributes:
+        channel: what to ask it through.
+    """
+
+    def __init__(self, number: int, arguments: Sequence[str], answer: Answer, answerers: Executor) -> None:
+        """Start it.
+
+        Args:
+            number: Its place among the workers, for the log.
+            arguments: The flags of the server.
+            answer: Answers its questions, on the executor.
+            answerers: Threads for that.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            descriptor = str(theirs.fileno())
+            self._process = subprocess.Popen(  # noqa: S603 - this program once more
+                [sys.executable, "-P", "-m", "service.worker", descriptor, str(number), *arguments],
+                pass_fds=[theirs.fileno()],
+                # Modules are found where this process found them, whichever way it was started.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+        self.channel = Channel(ours, answer, answerers)
+
+    def run_to_its_end(self) -> str:
+        """Listen to it until it ends; say how, to be read after its name."""
+        self.channel.listen()
+        try:
+            status = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:  # it hangs
+            self._process.kill()
+            status = self._process.wait()
+        cause = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+        return f"(process {self._process.pid}) ended {cause}"
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
