@@ -235,6 +235,8 @@ def _transport_limits(settings: Settings) -> TransportLimits:
         default_deadline_s=settings.default_deadline_s,
         max_deadline_s=settings.max_deadline_s,
         max_stream_in_flight=settings.max_stream_in_flight,
+        max_unread_bytes=settings.max_unread_bytes,
+        max_connections=settings.max_connections,
     )
 
 

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
 
+    max_connections: PositiveInt = 1000
+    """Most connections of clients. Of more, the idlest are closed within seconds."""
+
     max_concurrent_calls: PositiveInt = 1024
     """Most requests in a worker at once, decoding included. One more is refused."""
 
@@ -114,6 +117,9 @@ class Settings(BaseSettings):
 
     max_response_bytes: PositiveInt = 64 * MiB
     """Largest message that is sent. Feature maps over it are refused before the model runs."""
+
+    max_unread_bytes: PositiveInt = 512 * MiB
+    """Most bytes of answers that clients leave unread. Then the connections with most of it are closed."""
 
     max_layers_per_request: PositiveInt = 256
     """Most layers in one request, "*" counted as all it stands for."""

@@ -14,8 +14,10 @@ from service.api.dispatch import Dispatcher, Handler, StreamMethod
 from service.api.status import status_of
 from service.auth import Guard
 from service.errors import DrainingError, ServiceError, StartupError
+from service.transport.connections import ConnectionWatch
 from service.transport.doorkeeper import Doorkeeper
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
+from service.transport.unread import Backlog, UnreadAnswers
 
 # How long no call may come for before connections are closed, and how long that is waited for at most.
 _QUIET_S = 0.05
@@ -51,6 +53,9 @@ class GrpcioTransport:
         self._limits = limits
         self._late: list[Call] | None = None  # a list from the moment on when no more calls are accepted
         self._closing = False
+        self._unread = UnreadAnswers(limits.max_unread_bytes)
+        self._connections: ConnectionWatch | None = None
+        self._backlog = Backlog(limits.max_unread_bytes)
         self._last_arrival_s = -inf
         doorkeepers = [Doorkeeper(guard, dispatcher.observe)] if guard else []
         self.server = grpc.aio.server(interceptors=doorkeepers, options=_channel_options(limits, reuse_port))
@@ -72,6 +77,9 @@ class GrpcioTransport:
                 f"can't listen on {address}: it is in use or not an address of this machine; choose another"
                 " with --grpc-address"
             )
+        if not address.startswith("unix:"):
+            self._unread.port = port
+            self._connections = ConnectionWatch(port, self._limits, self._unread.keep)
         return f"{address.rpartition(':')[0]}:{port}"
 
     async def stop(self, grace_s: float) -> None:
@@ -89,6 +97,8 @@ class GrpcioTransport:
         for call in self._late:
             _refuse(call)
         await stopped
+        if self._connections:
+            await asyncio.to_thread(self._connections.close)
 
     async def _until_quiet(self, most_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -132,6 +142,7 @@ class GrpcioTransport:
             context.set_trailing_metadata(((REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
             if isinstance(call.outcome, ServiceError):
                 await context.abort(status_of(call.outcome), status_message(call.outcome))
+            self._unread.add(context.peer(), len(call.outcome))
             return call.outcome
 
         return answer
@@ -141,34 +152,47 @@ class GrpcioTransport:
     ) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
         async def answer(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
             slots = asyncio.Semaphore(self._limits.max_stream_in_flight)
-            arrived: asyncio.Queue[_GrpcioCall | None] = asyncio.Queue()  # None: no more requests will come
+            arrived: asyncio.Queue[tuple[_GrpcioCall, bytes] | None] = asyncio.Queue()
             in_flight: set[_GrpcioCall] = set()
+            stream = asyncio.current_task()
+            assert stream  # noqa: S101 - a coroutine always runs in one
+
+            def arrive(call: _GrpcioCall) -> None:
+                if call in in_flight:  # else the stream has ended
+                    message = _in_band(call, method)
+                    arrived.put_nowait((call, message))
+                    self._backlog.add(stream, len(message))
 
             async def read() -> None:
                 try:
                     async for request in requests:
                         await slots.acquire()
-                        observe = self._dispatcher.observe
-                        call = _GrpcioCall(name, context, self._limits, observe, arrived.put_nowait)
+                        call = _GrpcioCall(name, context, self._limits, self._dispatcher.observe, arrive)
                         in_flight.add(call)
                         self._take(method.handler, request, call)
                 finally:
-                    arrived.put_nowait(None)
+                    arrived.put_nowait(None)  # no more requests will come
 
             reader = asyncio.create_task(read())
             try:
                 reading = True
                 while reading or in_flight:
-                    if (call := await arrived.get()) is None:
+                    if (answered := await arrived.get()) is None:
                         reading = False
                         continue
+                    call, message = answered
                     in_flight.remove(call)
-                    yield _in_band(call, method)
+                    self._backlog.add(stream, -len(message))
+                    self._unread.add(context.peer(), len(message))
+                    yield message
                     slots.release()
                 await reader
             finally:
                 reader.cancel()
-                for call in in_flight:
+                self._backlog.forget(stream)
+                abandoned = list(in_flight)
+                in_flight.clear()
+                for call in abandoned:
                     call.cancel()
 
         return answer

@@ -17,7 +17,9 @@ from service.api.dispatch import Dispatcher
 from service.api.status import status_of
 from service.auth import Guard
 from service.errors import DrainingError, LimitExceededError, ServiceError, StartupError
+from service.transport.connections import ConnectionWatch
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
+from service.transport.unread import SMALL, UnreadAnswers
 
 _CALLS_PER_TRIP = 64
 # How often deadlines are looked at, which matters for clients that set none, and how long a trip may keep its
@@ -54,7 +56,10 @@ class NativeTransport:
         self._idle = Event()
         self._closed = Event()
         self._busy_since: float | None = None
+        self.unread = UnreadAnswers(limits.max_unread_bytes)
         self._front = self._listen(address, fallback, reuse_port)
+        self.unread.port = self._front.bound_port
+        self._connections = ConnectionWatch(self._front.bound_port, limits, self.unread.keep)
         self.address = f"{address.rpartition(':')[0]}:{self._front.bound_port}"
         self._receiver = Thread(target=self._receive, name="native", daemon=True)
         self._receiver.start()
@@ -71,6 +76,7 @@ class NativeTransport:
         """Close every connection; calls in flight end UNAVAILABLE."""
         self._closed.set()
         self._front.close()
+        self._connections.close()
         self._watcher.join()
         self._receiver.join()
 
@@ -105,7 +111,7 @@ class NativeTransport:
             with self._dispatcher.trip():
                 for kind, call_id, method_id, payload, _, details in events:
                     if kind == EVENT_CALL and payload is not None and details is not None:
-                        self._take(call_id, method_id, payload, details[0], details[2])
+                        self._take(call_id, method_id, payload, *details)
                     elif call := self._calls.get(call_id):
                         call.cancel()
             if self._receiver is not current_thread():
@@ -130,11 +136,13 @@ class NativeTransport:
         method_id: int,
         payload: bytes,
         metadata: tuple[tuple[str, str | bytes], ...],
+        peer: str,
         remaining_s: float | None,
     ) -> None:
         name, handler = self._methods[method_id]
         deadline = self._limits.deadline(remaining_s)
-        call = _NativeCall(name, deadline, request_id_in(metadata), self._dispatcher.observe, self, call_id)
+        observe = self._dispatcher.observe
+        call = _NativeCall(name, deadline, request_id_in(metadata), observe, self, call_id, peer)
         self._calls[call_id] = call
         if self._draining:
             call.fail(DrainingError("the server is shutting down; try another one"))
@@ -165,7 +173,7 @@ class NativeTransport:
 class _NativeCall(Call):
     """A call whose outcome goes to the front."""
 
-    __slots__ = ("_call_id", "_transport")
+    __slots__ = ("_call_id", "_peer", "_transport")
 
     def __init__(
         self,
@@ -175,13 +183,17 @@ class _NativeCall(Call):
         observe: Observe,
         transport: NativeTransport,
         call_id: int,
+        peer: str,
     ) -> None:
         super().__init__(method, deadline, request_id, observe)
         self._transport = transport
         self._call_id = call_id
+        self._peer = peer
 
     def _send(self, outcome: bytes | ServiceError) -> None:
         self._transport.leave(self._call_id, outcome, self.request_id)
+        if isinstance(outcome, bytes) and len(outcome) >= SMALL:
+            self._transport.unread.add(self._peer, len(outcome))
 
 
 def _is_plain(text: str) -> bool:
