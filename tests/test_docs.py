@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "samples/README.md", "docs/benchmarks.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "samples/README.md", "docs/benchmarks.md", "docs/limits.md"]
 FEATURELENS = Path(sys.executable).with_name("featurelens")
 ADDRESS = "127.0.0.1:8001"
 

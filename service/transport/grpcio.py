@@ -205,8 +205,13 @@ def _channel_options(limits: TransportLimits, reuse_port: bool) -> list[tuple[st
         # By default a second server binds the same port silently.
         ("grpc.so_reuseport", int(reuse_port)),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        # By default what is over half of it is refused at random.
+        ("grpc.max_metadata_size", limits.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_metadata_bytes),
         ("grpc.keepalive_time_ms", limits.keepalive_time_s * 1000),
         ("grpc.keepalive_timeout_ms", limits.keepalive_timeout_s * 1000),
+        # Without it a ping is waited for a minute, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", limits.keepalive_timeout_s * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
         # Refuses peers that ping more often than every 10 s.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

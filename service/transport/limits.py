@@ -26,6 +26,7 @@ class TransportLimits:
     max_connections: int
     max_concurrent_streams: int = 256
     """Of one connection: bounds what it can make the server work on, so a flood of resets stays cheap."""
+    max_metadata_bytes: int = 16_384
     keepalive_time_s: int = 60
     """How long a connection may be silent before it is asked whether its peer is still there."""
     keepalive_timeout_s: int = 20

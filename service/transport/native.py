@@ -91,6 +91,7 @@ class NativeTransport:
                 keepalive_time_ms=limits.keepalive_time_s * 1000,
                 keepalive_timeout_ms=limits.keepalive_timeout_s * 1000,
                 max_concurrent_streams=limits.max_concurrent_streams,
+                max_metadata_size=limits.max_metadata_bytes,
                 reuse_port=reuse_port,
             )
         except OSError as error:

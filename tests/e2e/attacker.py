@@ -148,3 +148,13 @@ def read_until(attackers: Sequence[Attacker], closed: int) -> bool:
         if time.monotonic() > end_s:
             return False
     return True
+
+
+def read_until_reset(attacker: Attacker, streams: int) -> bool:
+    """Let it read until the server has ended so many streams, or all; tell whether it did in time."""
+    end_s = time.monotonic() + TIMEOUT_S
+    while attacker.reset < streams and not attacker.closed:
+        attacker.read()
+        if time.monotonic() > end_s:
+            return False
+    return True

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from hyperframe.frame import SettingsFrame
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
@@ -26,11 +27,17 @@ TIMEOUT_S = 20
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let servers that the test starts wait for no one's greeting."""
+    """Let servers that the test starts wait for nobody."""
     limits = server._transport_limits
 
     def hasty_limits(settings: Settings) -> TransportLimits:
-        return replace(limits(settings), greeting_s=0.2, look_at_connections_every_s=0.1)
+        return replace(
+            limits(settings),
+            keepalive_time_s=1,
+            keepalive_timeout_s=1,
+            greeting_s=0.2,
+            look_at_connections_every_s=0.1,
+        )
 
     monkeypatch.setattr(server, "_transport_limits", hasty_limits)
 
@@ -50,6 +57,19 @@ def test_who_does_not_begin_to_speak_is_disconnected(serving: Serving, said: byt
                 pass
         assert stub.Classify(REQUEST).results
         assert speaker in connections_to(int(port))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_who_answers_no_ping_is_disconnected(serving: Serving) -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    greeting = preface + SettingsFrame(0).serialize() + SettingsFrame(0, flags=["ACK"]).serialize()
+    with serving() as running, grpc.insecure_channel(running.address) as channel:
+        host, _, port = running.address.rpartition(":")
+        with socket.create_connection((host, int(port)), TIMEOUT_S) as mute:
+            mute.sendall(greeting)
+            while mute.recv(4096):  # the server's pings
+                pass
+        assert ClassifierStub(channel).Classify(REQUEST).results
 
 
 @pytest.mark.parametrize(
