@@ -16,12 +16,17 @@ from service.model import Model
 from service.model_config import ModelConfig
 from service.model_files import MODEL_FILE, ModelFiles
 from service.repository import Entry, ServedModel
-from service.warm_up import warm_up
+from service.run_watch import RunWatch
+from service.settings import MiB
+from service.warm_up import shortest_run_s, warm_up
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
 _MOST_POOL_THREADS = 128
 """Threads that all sessions together hold for operators; every session has a pool of its own."""
+_SMALL_BYTES = 16 * MiB
+"""Of a file: no larger one is loaded twice to find out how long its runs take."""
+_SHORT_RUN_S = 0.001
 UNEXPECTED = "unexpected error; the server's log says why"
 
 
@@ -37,6 +42,8 @@ class LoadOptions:
     """Refuse NaN and infinities in the inputs of classifiers; other models may have a use for them."""
     share_threads: bool
     """Give each session fewer threads where there are many."""
+    watch: RunWatch | None = None
+    """Ends runs that take too long."""
 
     def shared_by(self, sessions: int) -> LoadOptions:
         """Return the options for one of this many sessions."""
@@ -78,7 +85,7 @@ def load_version(data: bytes, version: Version, options: LoadOptions, *, strict:
     config = version.config
     batching = config.batching.over(options.batching)
     try:
-        model = Model(data, options.execution, options.tap_sessions, batching, cache=config.cache)
+        model = _model(data, options, batching, cache=config.cache)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
     classifier = Classifier.of(model, config)
@@ -88,6 +95,24 @@ def load_version(data: bytes, version: Version, options: LoadOptions, *, strict:
     if config.refuse_non_finite is not None:
         finite = config.refuse_non_finite
     return ServedModel(version.name, str(version.number), model, classifier, finite)
+
+
+def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache: bool) -> Model:
+    """Make the model, with one thread for its runs if nobody said how many and they are short.
+
+    Threads that share the work of an operator have to be woken for each. A LeNet gains nothing by them, and
+    costs a third more CPU. CPUs are better used by several runs at once.
+    """
+
+    def model_on(execution: Execution) -> Model:
+        return Model(data, execution, options.tap_sessions, batching, cache=cache, watch=options.watch)
+
+    several = options.share_threads and options.execution.intra_op_threads > 1
+    if several and len(data) <= _SMALL_BYTES:
+        model = model_on(replace(options.execution, intra_op_threads=1))
+        if shortest_run_s(model) < _SHORT_RUN_S:
+            return model
+    return model_on(options.execution)
 
 
 def loaded(files: ModelFiles, version: Version, options: LoadOptions, digest: str = "") -> Entry:

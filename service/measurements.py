@@ -74,6 +74,8 @@ def _present(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
     for entry in repository.entries():
         for state in State:
             yield "featurelens_model_state", (entry.name, entry.version, state.value), [entry.state is state]
+        refused = entry.state is State.READY and entry.reason != ""
+        yield "featurelens_model_change_refused", (entry.name, entry.version), [refused]
     for served in _served(repository):
         labels = (served.name, served.version)
         lane: Lane | None = scheduler.lane(served.model)

@@ -147,6 +147,12 @@ _ALL = (
         "Versions and configurations that came, changed or went while serving, by what became of them.",
     ),
     Metric(
+        "featurelens_model_change_refused",
+        Kind.GAUGE,
+        MODEL,
+        "Workers in which a version serves on as it was, since a change to its files was refused.",
+    ),
+    Metric(
         "featurelens_model_provider_info",
         Kind.GAUGE,
         (*MODEL, "provider"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -125,8 +126,9 @@ class _Server(ThreadingHTTPServer):
             self._slots.release()
 
     def handle_error(self, request: _Socket, client_address: Any) -> None:  # noqa: ANN401
-        """Let the log tell of an error."""
-        _log.warning("a request for metrics failed", exc_info=True)
+        """Let the log tell of an error, unless it is that the other end has gone."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("a request for metrics failed")
 
 
 class _Handler(MetricsHandler):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 
 import onnxruntime as ort
@@ -28,6 +29,7 @@ from service.errors import (
 )
 from service.feeds import check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
+from service.run_watch import RunWatch
 from service.taps import TapCounts, TapSessions
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -54,6 +56,7 @@ class Model:
         graph: What the file says of itself.
         digest: SHA-256 of the file, in lower-case hexadecimal.
         provider: The execution provider that runs it, as ONNX Runtime names it.
+        threads: How many share the work of one operator.
         fallback_reason: Why that is the CPU although a better one was looked for; else empty.
         trial_timeout_s: Most that its first runs may take, before it serves.
         batching: How much its requests may queue and share runs.
@@ -65,6 +68,7 @@ class Model:
         tap_capacity: How many tap sessions are held at most.
         batching: See above.
         cache: Whether its answers may be given again, if it is deterministic.
+        watch: Ends runs that take too long; None: they may take for ever.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -79,7 +83,9 @@ class Model:
         batching: BatchingLimits = DEFAULT_LIMITS,
         *,
         cache: bool = True,
+        watch: RunWatch | None = None,
     ) -> None:
+        self._watch = watch or nullcontext()
         self.batching = batching
         self.graph = graph = Graph.parse(data)
         self.cacheable = cache and graph.deterministic
@@ -88,6 +94,7 @@ class Model:
         self._base = runner_of(base)
         self.provider: str = base.get_providers()[0]
         self.fallback_reason = execution.fallback_reason or _fallback(execution.provider, self.provider)
+        self.threads = execution.intra_op_threads
         self.trial_timeout_s = execution.trial_timeout_s
 
         def tap(layers: frozenset[str]) -> Runner:
@@ -189,7 +196,11 @@ class Model:
         for name in wanted - self.graph.fetchable:
             raise UnknownLayerError(self._unknown(name))
         try:
-            return dict(zip(names, self.compute(feeds, names), strict=True))
+            with self._watch as options:
+                return dict(zip(names, self.compute(feeds, names, options), strict=True))
+        except TimeoutError as error:
+            log.exception("run ended", digest=self.digest, outputs=names)
+            raise ExecutionError(f"the model failed: {error}") from error
         except RUN_ERRORS as error:
             log.exception("run failed", digest=self.digest, outputs=names)
             raise ExecutionError(_FAILED) from error

@@ -9,18 +9,21 @@ from service.errors import DrainingError
 from service.job import Job
 from service.lane import Lane
 from service.model import Model
+from service.providers import CPU
 
 
 class Scheduler:
     """The lanes of all models.
 
     Args:
-        instances: how many batches of one model may run at once.
+        instances: how many batches of one model may run at once; 0: as many as there are CPUs for.
+        cpus: how many there are.
         cache: what answers equal jobs without a run, if anything does.
     """
 
-    def __init__(self, instances: int = 1, cache: ResponseCache | None = None) -> None:
+    def __init__(self, instances: int = 1, cpus: int = 1, cache: ResponseCache | None = None) -> None:
         self._instances = instances
+        self._cpus = cpus
         self._cache = cache
         self._lanes: dict[int, Lane] = {}
         self._lock = Lock()
@@ -77,8 +80,13 @@ class Scheduler:
                 raise DrainingError("the server is shutting down; try another one")
             # The lane keeps the model, so no other model can get its id.
             if id(model) not in self._lanes:
-                self._lanes[id(model)] = Lane(model, self._instances)
+                self._lanes[id(model)] = Lane(model, self._instances_of(model))
             return self._lanes[id(model)]
+
+    def _instances_of(self, model: Model) -> int:
+        if self._instances:
+            return self._instances
+        return max(1, self._cpus // model.threads) if model.provider == CPU else 1
 
 
 class _Thread(local):

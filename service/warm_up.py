@@ -58,6 +58,25 @@ def warm_up(
             _log.info("model not warmed up", digest=model.digest, reason=reason_of(error))
 
 
+def shortest_run_s(model: Model, runs: int = 3) -> float:
+    """Time a few runs of one blank item, in seconds; infinite if the model can't be run on such.
+
+    Raises:
+        ModelLoadError: The runs went on until they were stopped.
+    """
+    outputs = [spec.name for spec in model.outputs]
+    seconds = [math.inf]
+    with ending_within(model.trial_timeout_s) as options:
+        try:
+            for _ in range(runs if next(_batch_sizes(model, outputs), None) else 0):
+                started_s = time.perf_counter()
+                model.compute({spec.name: blank(spec) for spec in model.inputs}, outputs, options)
+                seconds.append(time.perf_counter() - started_s)
+        except RUN_ERRORS as error:
+            _log.debug("no time of a run", digest=model.digest, reason=reason_of(error))
+    return min(seconds)
+
+
 def _batch_sizes(model: Model, outputs: Sequence[str]) -> Iterator[int]:
     if not outputs or not all(_tells_its_size(spec) for spec in model.inputs):
         return

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 METRICS_DOCUMENT = (ROOT / "docs/metrics.md").read_text()
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "samples/README.md", "docs/benchmarks.md", "docs/metrics.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "samples/README.md",
+    "docs/benchmarks.md",
+    "docs/limits.md",
+    "docs/metrics.md",
+]
 FEATURELENS = Path(sys.executable).with_name("featurelens")
 ADDRESS = "127.0.0.1:8001"
 
@@ -39,6 +46,11 @@ ELSEWHERE = {
     "featurelens models rollback flowers --model-repository mymodels": "as above",
     "featurelens doctor": "tests/featurelens/cli, with addresses that are free",
     "curl http://127.0.0.1:8002/metrics": "tests/service/test_metrics.py",
+    "featurelens serve --tls-cert server.pem --tls-key server.key": "tests/service/test_tls.py",
+    "featurelens models --server example.org:8001 --ca ca.pem": "tests/featurelens/test_security.py",
+    "featurelens token": "tests/featurelens/cli/test_token.py",
+    "FEATURELENS_TOKENS=<sha256> featurelens serve": "tests/featurelens/test_security.py",
+    "FEATURELENS_TOKEN=<token> featurelens models": "tests/featurelens/test_security.py",
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",
     "docker-compose up --build --detach": "tests/containers",

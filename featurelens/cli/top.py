@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featurelens.channel import DEFAULT_TIMEOUT_S
 from featurelens.cli.console import CommandError, make_table, print_table, printable
-from featurelens.cli.options import TIMEOUT_S, TimeoutOption
 from featurelens.cli.readings import Reading, Window, read
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def top(
     once: Annotated[
         bool, typer.Option("--once", help="Look twice, print what happened in between, end.")
     ] = False,
-    timeout: TimeoutOption = TIMEOUT_S,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds to wait for an answer.")
+    ] = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Watch a server: calls, latency, batches, queues, models. In a pipe as with --once."""
     from rich.console import Console
@@ -164,7 +166,10 @@ def _state(window: Window, of: dict[str, str]) -> str:
         for state in _values(window, "state", "featurelens_model_state", of)
     }
     there = {state: count for state, count in states.items() if count}
-    return ", ".join(there) if len(there) == 1 else ", ".join(f"{s} {n:.0f}" for s, n in there.items())
+    texts = list(there) if len(there) == 1 else [f"{state} {count:.0f}" for state, count in there.items()]
+    if window.now("featurelens_model_change_refused", **of):
+        texts.append("change refused")
+    return ", ".join(texts)
 
 
 def _values(window: Window, label: str, name: str, of: dict[str, str]) -> list[str]:

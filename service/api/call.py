@@ -128,9 +128,12 @@ class Call(ABC):
         """Bring the deadline forward, unless it is sooner already."""
         self.deadline = min(self.deadline, time.monotonic() + timeout_s)
 
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Have the callback called when the call ends, on the thread that ends it."""
-        self._on_end = callback
+    def on_end(self, callback: Callable[[], None]) -> bool:
+        """Have the callback called when the call ends, on the thread that ends it; False if it has ended."""
+        with self._lock:
+            if not self._ended:
+                self._on_end = callback
+            return not self._ended
 
     def succeed(self, answer: bytes) -> None:
         """End the call with an encoded answer."""

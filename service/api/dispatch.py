@@ -73,9 +73,9 @@ class Dispatcher:
                 raise OverloadedError(
                     f"{self._max_concurrent_calls} calls are already in progress; try again later"
                 )
-            self._in_flight += 1
-            self.admitted[call.method] += 1
-        call.on_end(self._leave)
+            if call.on_end(self._leave):
+                self._in_flight += 1
+                self.admitted[call.method] += 1
 
     def _leave(self) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from service.checks.finding import Finding, bad, good, notice
 from service.settings import Settings
 
 _ENDING = "_address"
+_METRICS = "metrics_address"
 _OTLP_PORT = 4317
 _TIMEOUT_S = 2.0
 # A name may stand for addresses of a kind that this machine doesn't have.
@@ -19,7 +20,11 @@ _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 def addresses(settings: Settings) -> list[Finding]:
     """Check every setting that is an address to listen on."""
     names = [name for name in type(settings).model_fields if name.endswith(_ENDING)]
-    return [_address(name, address) for name in names if (address := getattr(settings, name))]
+    return [
+        _address(name, address, chosen=name in settings.model_fields_set)
+        for name in names
+        if (address := getattr(settings, name))
+    ]
 
 
 def collectors(settings: Settings) -> list[Finding]:
@@ -36,7 +41,7 @@ def collectors(settings: Settings) -> list[Finding]:
     return [good("trace_endpoint", f"{settings.trace_endpoint} can be reached")]
 
 
-def _address(setting: str, address: str) -> Finding:
+def _address(setting: str, address: str, *, chosen: bool) -> Finding:
     host, _, port = address.rpartition(":")
     if host == "unix":
         return good(setting, address)
@@ -44,7 +49,9 @@ def _address(setting: str, address: str) -> Finding:
     if not (host and port.isdigit() and int(port) < 1 << 16):
         return bad(setting, f"{address} is no host:port", choose)
     if reason := _obstacle(host.strip("[]"), int(port)):
-        return bad(setting, f"{address}: {reason}", f"end what listens there, or {choose}")
+        # The server does without metrics, unless somebody chose an address for them.
+        finding = bad if chosen or setting != _METRICS else notice
+        return finding(setting, f"{address}: {reason}", f"end what listens there, or {choose}")
     return good(setting, f"{address} is free")
 
 

@@ -134,6 +134,7 @@ def test_each_client_adds_its_part(watched: Watched, expression: str, expected: 
         "nv_inference_request_duration_us > nv_inference_compute_infer_duration_us",
         'featurelens_model_provider_info{provider="CPUExecutionProvider",model="lenet",version="1"} == 1',
         "featurelens_build_info == 1",
+        "featurelens_model_change_refused == 0",
         "featurelens_tap_sessions >= 1",
         f"featurelens_tap_session_hits_total + featurelens_tap_session_misses_total <= {CONNECTIONS}",
         "featurelens_tap_session_misses_total >= featurelens_tap_sessions",

@@ -233,6 +233,19 @@ class TestAddresses:
         assert finding.found == f"{address}: {os.strerror(errno.EADDRINUSE)}"
         assert finding.advice.endswith("--grpc-address")
 
+    @pytest.mark.parametrize(("chosen", "verdict"), [(False, NOTICE), (True, BAD)])
+    def test_metrics_are_done_without_unless_their_address_was_chosen(
+        self, chosen: bool, verdict: Verdict
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            settings = Settings(metrics_address=address)
+            if not chosen:
+                settings = Settings.model_construct(_fields_set=set(), **settings.model_dump())
+            findings = by_check(network.addresses(settings))
+
+        assert findings["metrics_address"].verdict is verdict
+
 
 class TestCollectors:
     def test_without_traces_there_is_none_to_check(self) -> None:

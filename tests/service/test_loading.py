@@ -269,10 +269,27 @@ def test_progress_is_logged(tmp_path: Path) -> None:
     assert (last["event"], last["ready"], last["unavailable"]) == ("models loaded", 2, 1)
 
 
-@pytest.mark.parametrize(("share_threads", "expected"), [(True, 65), (False, 100)])
-def test_sessions_share_a_number_of_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share_threads: bool, expected: int
+@pytest.mark.parametrize(
+    ("share_threads", "short_run_s", "small_bytes", "expected"),
+    [
+        (True, 1e9, 2**20, [1, 1]),
+        (True, 0, 2**20, [1, 65, 1, 65]),
+        (True, 1e9, 0, [65, 65]),
+        (False, 1e9, 2**20, [100, 100]),
+    ],
+    ids=["short runs", "long runs", "large file", "told"],
+)
+def test_short_runs_have_one_thread_and_others_share_a_number(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    share_threads: bool,
+    short_run_s: float,
+    small_bytes: int,
+    expected: list[int],
 ) -> None:
+    monkeypatch.setattr("service.start_up.available_cpus", lambda: 1)  # one after the other
+    monkeypatch.setattr("service.loading._SHORT_RUN_S", short_run_s)
+    monkeypatch.setattr("service.loading._SMALL_BYTES", small_bytes)
     add(tmp_path, "tiny", 1, 2, config="versions.all = true")
     seen: list[int] = []
 
@@ -282,7 +299,7 @@ def test_sessions_share_a_number_of_threads(
 
     monkeypatch.setattr("service.loading.Model", model)
     load(tmp_path, execution=Execution(intra_op_threads=100), share_threads=share_threads)
-    assert seen == [expected] * 2
+    assert seen == expected
 
 
 def test_a_version_that_is_being_loaded_is_not_ready() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Event
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -218,6 +218,36 @@ def test_idle_connections_to_the_metrics_hold_up_no_call(serving: Serving) -> No
             stack.enter_context(socket.create_connection((host, int(port)))).sendall(b"GET /met")
         for _ in range(20):
             ClassifierStub(channel).Classify(DIGIT, timeout=20)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x00\xff" * 100 + b"\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /" + b"a" * 100_000,
+        b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
+        b"POST /metrics HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET /metrics?name[]=%ff HTTP/1.1\r\nAccept: application/openmetrics-text;version=x\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\n\r\n",
+    ],
+    ids=["bytes", "HTTP/2", "long line", "many headers", "POST", "odd query", "odd URL"],
+)
+def test_odd_requests_for_metrics_leave_others_unharmed(serving: Serving, sent: bytes) -> None:
+    with measured(serving) as (server, channel):
+        host, _, port = server.metrics_address.rpartition(":")
+        with (
+            socket.create_connection((host, int(port)), timeout=20) as connection,
+            suppress(ConnectionError),  # the server may close it before it has read all
+        ):
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+        ClassifierStub(channel).Classify(DIGIT)
+        scrape = Scrape(server.metrics_address)
+
+    assert scrape("nv_inference_request_success") == 1
 
 
 def test_only_the_metrics_are_there(serving: Serving) -> None:
