@@ -82,9 +82,10 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     with (
         ThreadPoolExecutor(cpus, thread_name_prefix="worker") as workers,
         tracing(settings.trace_endpoint, settings.trace_sample_ratio) as tracers,
-        live as control,
+        live as followed,
     ):
         draining = Event()
+        control = followed if settings.model_control else None
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, control, tracers)
         shared = peers.count > 1
         guard = guard_of(settings)
@@ -94,6 +95,8 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         if settings.reflection:
             add_reflection(transport.server)
         await asyncio.to_thread(peers.join)
+        if followed is not None:
+            followed.begin()
         metrics = nullcontext("") if shared else metrics_served(settings, peers)
         with metrics as metrics_address:
             async with listening(settings, limits, dispatcher, transport, guard, shared) as address:

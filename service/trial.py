@@ -11,12 +11,12 @@ import resource
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
 import structlog
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from structlog.typing import FilteringBoundLogger
 
 from service.device import is_out_of_memory
@@ -46,6 +46,8 @@ class TrialLimits:
 class _Job:
     """What the process is told, as JSON on the first line; the file's bytes follow."""
 
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
+
     version: Version
     options: LoadOptions
     limits: TrialLimits
@@ -69,7 +71,7 @@ class Trial:
             return ""
         if (process := self._start()) is None:
             return _CANCELLED
-        job = _JOB.dump_json(_Job(version, options, self._limits), exclude_unset=True)
+        job = _JOB.dump_json(_Job(version, replace(options, watch=None), self._limits), exclude_unset=True)
         try:
             out, err = process.communicate(job + b"\n" + data, timeout=self._limits.seconds)
         except subprocess.TimeoutExpired:

@@ -18,6 +18,7 @@ from service.metrics import METRICS
 from service.model_config import ModelConfig
 from service.repository import State
 from service.settings import ENV_PREFIX, Settings
+from service.statistics import CHANGES
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ def test_metrics_table_is_what_the_server_has() -> None:
     ("label", "values"),
     [
         ("`reason` of `featurelens_refusals_total`", list(REFUSALS.values())),
+        ("`change` of `featurelens_model_changes_total`", list(CHANGES)),
         ("`state` of `featurelens_model_state`", [state.value for state in State]),
     ],
 )
