@@ -17,6 +17,7 @@ from featurelens.results import (
     TensorInfo,
     Timings,
 )
+from featurelens.security import Tls
 
 __version__ = "0.1.0"
 
@@ -37,4 +38,5 @@ __all__ = [
     "Score",
     "TensorInfo",
     "Timings",
+    "Tls",
 ]

@@ -28,6 +28,7 @@ from featurelens.errors import FeaturelensError
 from featurelens.images import ImageLike
 from featurelens.requests import ClassifyOptions
 from featurelens.results import ModelDescription, ModelSummary, Outcome, Prediction
+from featurelens.security import Tls, bearer, credentials
 from featurelens.stream import Window
 from protos.featurelens.v1.classifier_pb2 import (
     ClassifyRequest,
@@ -48,10 +49,23 @@ class AsyncClient:
     Files are read and pixels encoded in a thread, so that the event loop never waits for them.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        tls: Tls | bool = False,
+        token: str = "",
+    ) -> None:
         self.address = check_address(address)
         self.timeout = timeout
-        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        self._metadata = bearer(token)
+        secrets = credentials(tls)
+        self._channel = (
+            grpc.aio.secure_channel(address, secrets, options=OPTIONS)
+            if secrets
+            else grpc.aio.insecure_channel(address, options=OPTIONS)
+        )
         self._classifier = ClassifierStub(self._channel)
         self._check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
 
@@ -100,7 +114,7 @@ class AsyncClient:
         window = Window(images, options, in_flight)
         timeout = options.get("timeout", self.timeout)
         outgoing: asyncio.Queue[ClassifyRequest | None] = asyncio.Queue()
-        call = self._classifier.ClassifyStream(_until_none(outgoing))
+        call = self._classifier.ClassifyStream(_until_none(outgoing), metadata=self._metadata)
         try:
             while True:
                 for request in await asyncio.to_thread(window.refill):
@@ -150,7 +164,7 @@ class AsyncClient:
     ) -> _Answer:
         deadline = self.timeout if seconds is None else seconds
         try:
-            return await method(request, timeout=deadline)
+            return await method(request, timeout=deadline, metadata=self._metadata)
         except grpc.RpcError as error:
             raise translate(error, self.address, deadline) from error
 

@@ -44,6 +44,8 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 # gRPC has no code of its own for "nobody there": so begin the details of its own UNAVAILABLE.
 _NOBODY_THERE = ("failed to connect", "errors resolving", "DNS resolution failed")
+_HANDSHAKE = "Tls handshake failed "
+_CLOSED = "Socket closed"
 
 
 def check_address(address: str) -> str:
@@ -63,7 +65,11 @@ def translate(error: grpc.RpcError, address: str, timeout: float) -> Featurelens
     """Return the error of a call to the server at `address`, which had `timeout` seconds, in our words."""
     call = cast(grpc.Call, error)  # every error that a call raises has the call's status too
     code, details = call.code().name, call.details() or ""
-    if code == "UNAVAILABLE" and details.startswith(_NOBODY_THERE):
+    if code == "UNAVAILABLE" and _HANDSHAKE in details:
+        details = f"no TLS with {address}: {details.partition(_HANDSHAKE)[2]}"
+    elif code == "UNAVAILABLE" and details.startswith(_NOBODY_THERE) and details.endswith(_CLOSED):
+        details = f"{address} closes the connection; it may want TLS, or a certificate of the client"
+    elif code == "UNAVAILABLE" and details.startswith(_NOBODY_THERE):
         details = f"no featurelens server answers at {address}; start one with `featurelens serve`"
     elif code == "UNIMPLEMENTED":
         details = f"the server at {address} does not speak featurelens.v1"

@@ -29,6 +29,7 @@ from featurelens.errors import FeaturelensError
 from featurelens.images import ImageLike
 from featurelens.requests import ClassifyOptions
 from featurelens.results import ModelDescription, ModelSummary, Outcome, Prediction
+from featurelens.security import Tls, bearer, credentials
 from featurelens.stream import Window
 from protos.featurelens.v1.classifier_pb2 import (
     ClassifyRequest,
@@ -53,12 +54,27 @@ class Client:
     Args:
         address: host:port of the server.
         timeout: seconds that a call may take, unless the call says otherwise.
+        tls: True trusts the authorities that gRPC brings; Tls names others, and the client's own certificate.
+        token: bearer token for servers that ask for one; send it over TLS, or on this machine.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        tls: Tls | bool = False,
+        token: str = "",
+    ) -> None:
         self.address = check_address(address)
         self.timeout = timeout
-        self._channel = grpc.insecure_channel(address, options=OPTIONS)
+        self._metadata = bearer(token)
+        secrets = credentials(tls)
+        self._channel = (
+            grpc.secure_channel(address, secrets, options=OPTIONS)
+            if secrets
+            else grpc.insecure_channel(address, options=OPTIONS)
+        )
         self._classifier = ClassifierStub(self._channel)
         self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_CHECK)
 
@@ -107,7 +123,7 @@ class Client:
         timeout = options.get("timeout", self.timeout)
         outgoing: queue.SimpleQueue[ClassifyRequest | None] = queue.SimpleQueue()
         incoming: _Incoming = queue.SimpleQueue()
-        call = self._classifier.ClassifyStream(iter(outgoing.get, None))
+        call = self._classifier.ClassifyStream(iter(outgoing.get, None), metadata=self._metadata)
         threading.Thread(target=self._read, args=(call, incoming, timeout), daemon=True).start()
         try:
             while True:
@@ -153,7 +169,7 @@ class Client:
     ) -> _Answer:
         deadline = self.timeout if timeout is None else timeout
         try:
-            return method(request, timeout=deadline)
+            return method(request, timeout=deadline, metadata=self._metadata)
         except grpc.RpcError as error:
             raise translate(error, self.address, deadline) from error
 

@@ -59,6 +59,14 @@ class CancelledError(ServiceError):
     """The caller went away."""
 
 
+class UnauthenticatedError(ServiceError):
+    """The call brings no token that the server knows."""
+
+
+class PermissionDeniedError(ServiceError):
+    """The caller's token doesn't open this."""
+
+
 class UnimplementedError(ServiceError):
     """The server doesn't offer this; the message says what to do instead."""
 

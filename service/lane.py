@@ -191,7 +191,8 @@ class Lane:
         outcomes = self._outcomes(batch)
         for job, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, ServiceError) and len(batch) > 1:
-                self._run([job])
+                if _is_wanted(job):  # the run may have taken long
+                    self._run([job])
             else:
                 _deliver(job, outcome)
 

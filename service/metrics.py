@@ -168,16 +168,16 @@ _ALL = (
         "Workers in which a version is in this state: 0 or 1 without `--workers`.",
     ),
     Metric(
+        "featurelens_model_changes_total",
+        Kind.COUNTER,
+        ("model", "change"),
+        "Versions and configurations that came, changed or went while serving, by what became of them.",
+    ),
+    Metric(
         "featurelens_model_change_refused",
         Kind.GAUGE,
         MODEL,
         "Workers in which a version serves on as it was, since a change to its files was refused.",
-    ),
-    Metric(
-        "featurelens_model_changes_total",
-        Kind.COUNTER,
-        ("model", "change"),
-        "Changes of the model repository that the server followed or refused.",
     ),
     Metric(
         "featurelens_model_provider_info",

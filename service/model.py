@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 
 import onnxruntime as ort
@@ -28,6 +29,7 @@ from service.errors import (
 )
 from service.feeds import check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
+from service.run_watch import RunWatch
 from service.taps import TapCounts, TapSessions
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -66,6 +68,7 @@ class Model:
         tap_capacity: How many tap sessions are held at most.
         batching: See above.
         cache: Whether its answers may be given again, if it is deterministic.
+        watch: Ends runs that take too long; None: they may take for ever.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -80,7 +83,9 @@ class Model:
         batching: BatchingLimits = DEFAULT_LIMITS,
         *,
         cache: bool = True,
+        watch: RunWatch | None = None,
     ) -> None:
+        self._watch = watch or nullcontext()
         self.batching = batching
         self.graph = graph = Graph.parse(data)
         self.cacheable = cache and graph.deterministic
@@ -191,7 +196,11 @@ class Model:
         for name in wanted - self.graph.fetchable:
             raise UnknownLayerError(self._unknown(name))
         try:
-            return dict(zip(names, self.compute(feeds, names), strict=True))
+            with self._watch as options:
+                return dict(zip(names, self.compute(feeds, names, options), strict=True))
+        except TimeoutError as error:
+            log.exception("run ended", digest=self.digest, outputs=names)
+            raise ExecutionError(f"the model failed: {error}") from error
         except RUN_ERRORS as error:
             log.exception("run failed", digest=self.digest, outputs=names)
             raise ExecutionError(_FAILED) from error

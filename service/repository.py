@@ -107,7 +107,7 @@ class Repository:
     """All versions of all models.
 
     Attributes:
-        changes: how often models changed while they were served.
+        changes: what became of changes since the start.
         generation: how often the index was replaced; what was looked up in an earlier one may have changed.
     """
 

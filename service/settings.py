@@ -11,17 +11,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import StringConstraints as Text
+from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
 
+from service.auth import HASH_PATTERN
 from service.errors import StartupError
 from service.logs import LogFormat, LogLevel
 
 ENV_PREFIX = "FEATURELENS_"
 # Read by the command and by the tests; they are no settings of the server.
-_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_CACHE_DIR"})
+_FOREIGN_VARIABLES = frozenset({"FEATURELENS_SERVER", "FEATURELENS_TOKEN", "FEATURELENS_CACHE_DIR"})
 
 MiB = 1024 * 1024
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+TokenHashes = Annotated[
+    tuple[Annotated[str, Text(pattern=f"^{HASH_PATTERN}$")], ...], NoDecode, BeforeValidator(_split)
+]
+"""SHA-256 of tokens in lower-case hexadecimal; in a variable and in a flag with commas between."""
 
 
 class Settings(BaseSettings):
@@ -73,6 +85,15 @@ class Settings(BaseSettings):
     workers: PositiveInt | Literal["auto"] = 1
     """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
 
+    tls_cert: Path | None = None
+    """PEM file with the server's certificate. With it and its key calls come over TLS alone, grpcio's."""
+
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key, not encrypted."""
+
+    tls_client_ca: Path | None = None
+    """PEM file with the authorities that vouch for clients: those without a certificate are refused."""
+
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     """Where models run. cuda and tensorrt fail if it isn't there; auto takes cuda, or the CPU and says so."""
 
@@ -111,6 +132,8 @@ class Settings(BaseSettings):
 
     response_cache_mib: NonNegativeInt = 0
     """Memory of each worker for answers to give again to equal requests, in MiB. 0: every request runs."""
+    max_connections: PositiveInt = 1000
+    """Most connections of clients. Of more, the idlest are closed within seconds."""
 
     max_concurrent_calls: PositiveInt = 1024
     """Most requests in a worker at once, decoding included. One more is refused."""
@@ -123,6 +146,9 @@ class Settings(BaseSettings):
 
     max_response_bytes: PositiveInt = 64 * MiB
     """Largest message that is sent. Feature maps over it are refused before the model runs."""
+
+    max_unread_bytes: PositiveInt = 512 * MiB
+    """Most bytes of answers that clients leave unread. Then the connections with most of it are closed."""
 
     max_layers_per_request: PositiveInt = 256
     """Most layers in one request, "*" counted as all it stands for."""
@@ -145,6 +171,9 @@ class Settings(BaseSettings):
     max_deadline_s: PositiveFloat = 60.0
     """Longest deadline that is honoured, in seconds."""
 
+    run_timeout_s: PositiveFloat = 60.0
+    """How long one run of a model may take, in seconds. Then it is ended and its requests fail: it hangs."""
+
     max_stream_in_flight: PositiveInt = 64
     """Requests of one stream that are worked on at once. The next is read when one is answered."""
 
@@ -156,6 +185,21 @@ class Settings(BaseSettings):
 
     reflection: bool = True
     """Offer gRPC server reflection."""
+
+    tokens: TokenHashes = ()
+    """SHA-256 of the tokens of which a call needs one, commas between. `featurelens token` makes them."""
+
+    control_tokens: TokenHashes = ()
+    """SHA-256 of the tokens that also open loading and unloading of models, commas between."""
+
+    tokens_file: Path | None = None
+    """File with more of both, a line each: hash, name, perhaps the word control. Read when it changes."""
+
+    open_health: bool = True
+    """Tell about health without a token."""
+
+    open_reflection: bool = False
+    """Offer reflection without a token."""
 
     log_format: LogFormat = "auto"
     """How log lines look. auto: readable on a terminal, JSON elsewhere."""

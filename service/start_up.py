@@ -23,8 +23,8 @@ _log: FilteringBoundLogger = structlog.get_logger()
 
 _MOST_REASONS = 10
 
-Refused = Mapping[str, Mapping[int, str]]
-"""Why versions are not to be loaded, by model."""
+Known = Mapping[str, Mapping[int, str]]
+"""Why versions are refused, by model; "" for those that are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,14 @@ class Started:
     """Of the models whose config.toml is right."""
 
 
-def load_models(folder: Path, options: LoadOptions, refused: Refused | None = None) -> Started:
+def load_models(folder: Path, options: LoadOptions, known: Known | None = None) -> Started:
     """Load the versions that are to be served of every model in a folder.
 
     Args:
         folder: the model repository.
         options: how models are loaded.
-        refused: versions that are known to be no good, so that they aren't loaded.
+        known: what other processes serve and have refused of it; what came since then is left for later, so
+            that it is tried first.
 
     Raises:
         StartupError: the folder isn't there, or no model in it can be served.
@@ -54,13 +55,13 @@ def load_models(folder: Path, options: LoadOptions, refused: Refused | None = No
     started_s = time.perf_counter()
     files = ModelFiles.at(folder)
     repository = Repository()
-    folders = files.scan()
+    folders = [_known_part(model, known or {}) for model in files.scan()]
     picture = {path: stamp for model in folders for path, stamp in files.stamps(model).items()}
     configs = _configs(files, folders, repository)
     for model in folders:
-        known = (refused or {}).get(model.name, {})
-        still = [n for n in model.versions if n in known]
-        repository.publish(Entry.unavailable(model.name, str(n), known[n]) for n in still)
+        reasons = (known or {}).get(model.name, {})
+        refused = [n for n in model.versions if reasons.get(n)]
+        repository.publish(Entry.unavailable(model.name, str(n), reasons[n]) for n in refused)
     models = [(model, configs[model.name]) for model in folders if model.name in configs]
     while versions := [version for model in models for version in _missing(repository, *model)]:
         _load_all(files, repository, versions, options.shared_by(len(versions)))
@@ -73,6 +74,11 @@ def load_models(folder: Path, options: LoadOptions, refused: Refused | None = No
     seconds = round(time.perf_counter() - started_s, 3)
     _log.info("models loaded", ready=ready, unavailable=len(entries) - ready, seconds=seconds)
     return Started(folder, options, repository, picture, configs)
+
+
+def _known_part(model: ModelFolder, known: Known) -> ModelFolder:
+    versions = tuple(number for number in model.versions if number in known.get(model.name, {}))
+    return ModelFolder(model.name, versions or model.versions)
 
 
 def _configs(

@@ -17,6 +17,7 @@ from service.loading import Version
 from service.model_config import ModelConfig
 from service.peers import SERVED, Census, Peers
 from service.repository import Repository, ServedModel
+from service.start_up import Known
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
@@ -114,9 +115,15 @@ def _version(name: str, number: int, config: str) -> Version:
     return Version(name, number, ModelConfig.model_validate_json(config))
 
 
-def refused_before(peers: Peers) -> dict[str, dict[int, str]]:
-    """Tell which versions the process had refused in whose place this one is, and why."""
-    return {
-        name: {int(number): reason for number, digest, reason in versions if not digest and reason}
-        for name, (_, *versions) in peers.inherited.get(SERVED, {}).items()
-    }
+def known_to(peers: Peers) -> Known:
+    """Tell what the processes that serve already know of versions; nothing, if there are none."""
+    known: dict[str, dict[int, str]] = {}
+    for served in peers.ask_all(SERVED) if peers.count > 1 else ():
+        for name, (_, *versions) in served.items():
+            for number, digest, reason in versions:
+                of_model = known.setdefault(name, {})
+                if digest:
+                    of_model[int(number)] = ""
+                elif reason:  # else it is being loaded, and nothing is known yet
+                    of_model.setdefault(int(number), reason)
+    return known

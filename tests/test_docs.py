@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,7 +18,7 @@ from service.metrics import METRICS
 from service.model_config import ModelConfig
 from service.repository import State
 from service.settings import ENV_PREFIX, Settings
-from service.statistics import Change
+from service.statistics import CHANGES
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 METRICS_DOCUMENT = (ROOT / "docs/metrics.md").read_text()
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "samples/README.md", "docs/benchmarks.md", "docs/metrics.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "samples/README.md",
+    "docs/benchmarks.md",
+    "docs/limits.md",
+    "docs/metrics.md",
+]
 FEATURELENS = Path(sys.executable).with_name("featurelens")
 ADDRESS = "127.0.0.1:8001"
 
@@ -39,6 +46,11 @@ ELSEWHERE = {
     "featurelens models rollback flowers --model-repository mymodels": "as above",
     "featurelens doctor": "tests/featurelens/cli, with addresses that are free",
     "curl http://127.0.0.1:8002/metrics": "tests/service/test_metrics.py",
+    "featurelens serve --tls-cert server.pem --tls-key server.key": "tests/service/test_tls.py",
+    "featurelens models --server example.org:8001 --ca ca.pem": "tests/featurelens/test_security.py",
+    "featurelens token": "tests/featurelens/cli/test_token.py",
+    "FEATURELENS_TOKENS=<sha256> featurelens serve": "tests/featurelens/test_security.py",
+    "FEATURELENS_TOKEN=<token> featurelens models": "tests/featurelens/test_security.py",
     "featurelens train": "tests/training, make train",
     "featurelens evaluate --dataset mnist": "tests/featurelens, on a small data set",
     "docker-compose up --build --detach": "tests/containers",
@@ -192,8 +204,8 @@ def test_metrics_table_is_what_the_server_has() -> None:
     ("label", "values"),
     [
         ("`reason` of `featurelens_refusals_total`", list(REFUSALS.values())),
+        ("`change` of `featurelens_model_changes_total`", list(CHANGES)),
         ("`state` of `featurelens_model_state`", [state.value for state in State]),
-        ("`change`", list(get_args(Change))),
     ],
 )
 def test_values_of_labels_are_listed(label: str, values: list[str]) -> None:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from featurelens import __version__
-from featurelens.cli import batch, classify, describe, doctor, evaluate, extras, models, top
+from featurelens.cli import batch, classify, describe, doctor, evaluate, extras, models, token, top
 from featurelens.cli.console import CommandError, complain
 from featurelens.errors import FeaturelensError
 
@@ -32,6 +32,7 @@ app.command()(top.top)
 app.command()(batch.batch)
 app.command(context_settings=_HAND_ON, add_help_option=False)(extras.train)
 app.command()(evaluate.evaluate)
+app.command()(token.token)
 
 
 @app.command()

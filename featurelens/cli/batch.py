@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featurelens.cli.classify import top
+from featurelens.cli.connection import connected
 from featurelens.cli.console import complain, progress, rounded
 from featurelens.cli.files import find_images
-from featurelens.cli.options import (
-    SERVER,
-    TIMEOUT_S,
-    ModelOption,
-    ServerOption,
-    TimeoutOption,
-    TopKOption,
-    VersionOption,
-)
+from featurelens.cli.options import ModelOption, TopKOption, VersionOption
 from featurelens.cli.rows import Row, RowFile
 from featurelens.client import Client
 from featurelens.requests import ClassifyOptions
@@ -28,14 +21,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+@connected
 def batch(
+    client: Client,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Folders, files and glob patterns.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="File to write: .csv or .jsonl.")],
-    server: ServerOption = SERVER,
     model: ModelOption = "",
     model_version: VersionOption = "",
     top_k: TopKOption = 3,
-    timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
     """Classify folders of images into a file, a row for each image.
 
@@ -44,10 +37,9 @@ def batch(
     rows = RowFile(output)
     paths = find_images(inputs)
     options = ClassifyOptions(model=model, version=model_version, top_k=top_k)
-    with Client(server, timeout=timeout) as client:
-        client.describe(model, model_version)  # no server or no such model: before the output is touched
-        with progress("images") as bar, rows:
-            errors = _run(client, paths, options, rows, bar)
+    client.describe(model, model_version)  # no server or no such model: before the output is touched
+    with progress("images") as bar, rows:
+        errors = _run(client, paths, options, rows, bar)
     print(f"{len(paths)} images, {errors} with errors: {output}")
     raise typer.Exit(errors > 0)
 

@@ -7,19 +7,11 @@ from typing import Annotated
 
 import typer
 
+from featurelens.cli.connection import connected
 from featurelens.cli.console import Output, complain, print_json, print_table, rounded
 from featurelens.cli.describe import times
 from featurelens.cli.maps import MapFolder
-from featurelens.cli.options import (
-    SERVER,
-    TIMEOUT_S,
-    ModelOption,
-    OutputOption,
-    ServerOption,
-    TimeoutOption,
-    TopKOption,
-    VersionOption,
-)
+from featurelens.cli.options import ModelOption, OutputOption, TopKOption, VersionOption
 from featurelens.client import Client
 from featurelens.requests import ALL_LAYERS, ClassifyOptions
 from featurelens.results import Prediction
@@ -27,9 +19,10 @@ from featurelens.results import Prediction
 _IN_FLIGHT = 4  # answers with all feature maps are large
 
 
+@connected
 def classify(
+    client: Client,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP files.")],
-    server: ServerOption = SERVER,
     model: ModelOption = "",
     model_version: VersionOption = "",
     top_k: TopKOption = 3,
@@ -44,24 +37,22 @@ def classify(
         ),
     ] = None,
     output: OutputOption = Output.TABLE,
-    timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
     """Classify images, and look at what the layers made of them."""
     names = _layer_names(layers or ("all" if save_maps else ""))
     options = ClassifyOptions(model=model, version=model_version, layers=names, return_input=bool(save_maps))
     folder = MapFolder(save_maps) if save_maps else None
     found: list[tuple[str, Prediction]] = []
-    with Client(server, timeout=timeout) as client:
-        outcomes = client.classify_stream(images, in_flight=_IN_FLIGHT, **options)
-        for path, outcome in zip(images, outcomes, strict=True):
-            if not isinstance(outcome, Prediction):
-                if outcome.code == "NOT_FOUND":  # the model; no other image would fare better
-                    raise outcome
-                complain(f"{path}: {outcome.message}")
-                continue
-            if folder:
-                folder.save(path, outcome)
-            found.append((path, outcome))
+    outcomes = client.classify_stream(images, in_flight=_IN_FLIGHT, **options)
+    for path, outcome in zip(images, outcomes, strict=True):
+        if not isinstance(outcome, Prediction):
+            if outcome.code == "NOT_FOUND":  # the model; no other image would fare better
+                raise outcome
+            complain(f"{path}: {outcome.message}")
+            continue
+        if folder:
+            folder.save(path, outcome)
+        found.append((path, outcome))
     if output is Output.JSON:
         print_json([_as_json(path, prediction, top_k) for path, prediction in found])
     elif found:

@@ -8,31 +8,24 @@ from typing import Annotated
 
 import typer
 
+from featurelens.cli.connection import connected
 from featurelens.cli.console import Output, print_json, print_table
-from featurelens.cli.options import (
-    SERVER,
-    TIMEOUT_S,
-    OutputOption,
-    ServerOption,
-    TimeoutOption,
-    VersionOption,
-)
+from featurelens.cli.options import OutputOption, VersionOption
 from featurelens.client import Client
 from featurelens.results import Layer, ModelDescription, ReceptiveField
 
 
+@connected
 def layers(
+    client: Client,
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="Name; without it, the only one there is.")
     ] = "",
-    server: ServerOption = SERVER,
     model_version: VersionOption = "",
     output: OutputOption = Output.TABLE,
-    timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
     """Describe a model: every layer that can be asked for, in graph order."""
-    with Client(server, timeout=timeout) as client:
-        description = client.describe(model, model_version)
+    description = client.describe(model, model_version)
     if output is Output.JSON:
         print_json(_as_json(description))
         return

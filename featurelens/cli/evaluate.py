@@ -10,17 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from featurelens.cli.connection import connected
 from featurelens.cli.console import CommandError, Output, print_json, print_table, progress
 from featurelens.cli.extras import needing
-from featurelens.cli.options import (
-    SERVER,
-    TIMEOUT_S,
-    ModelOption,
-    OutputOption,
-    ServerOption,
-    TimeoutOption,
-    VersionOption,
-)
+from featurelens.cli.options import ModelOption, OutputOption, VersionOption
 from featurelens.client import Client
 from featurelens.requests import ClassifyOptions
 from featurelens.results import ModelDescription
@@ -35,9 +28,10 @@ class Dataset(StrEnum):
     MNIST = "mnist"
 
 
+@connected
 def evaluate(
+    client: Client,
     dataset: Annotated[Dataset, typer.Option("--dataset", help="What to measure on.")] = Dataset.MNIST,
-    server: ServerOption = SERVER,
     model: ModelOption = "",
     model_version: VersionOption = "",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images in one call.")] = 100,
@@ -47,15 +41,13 @@ def evaluate(
         typer.Option("--data", metavar="DIR", help="Folder with its files; else fetched."),
     ] = None,
     output: OutputOption = Output.TABLE,
-    timeout: TimeoutOption = TIMEOUT_S,
 ) -> None:
     """Count the errors of a deployed model on the test images of a data set."""
-    with Client(server, timeout=timeout) as client:
-        description = client.describe(model, model_version)
-        _check_labels(description)
-        images, truth = needing("training", lambda: _mnist(data))
-        options = ClassifyOptions(model=model, version=description.version, top_k=1)
-        counts = _confusion(client, images, truth, batch_size, options)
+    description = client.describe(model, model_version)
+    _check_labels(description)
+    images, truth = needing("training", lambda: _mnist(data))
+    options = ClassifyOptions(model=model, version=description.version, top_k=1)
+    counts = _confusion(client, images, truth, batch_size, options)
     result = _summary(dataset, description, counts)
     if output is Output.JSON:
         print_json({**result, "confusion": counts.tolist()})

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from featurelens.cli.connection import connected
 from featurelens.cli.console import (
     CommandError,
     Output,
@@ -21,7 +22,7 @@ from featurelens.cli.console import (
     printable,
 )
 from featurelens.cli.extras import needing
-from featurelens.cli.options import SERVER, TIMEOUT_S, OutputOption, ServerOption, TimeoutOption
+from featurelens.cli.options import OutputOption
 from featurelens.client import Client
 from featurelens.errors import FeaturelensError
 from featurelens.results import ModelSummary
@@ -47,11 +48,11 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
+@connected
 def models(
+    client: Client,
     context: typer.Context,
-    server: ServerOption = SERVER,
     output: OutputOption = Output.TABLE,
-    timeout: TimeoutOption = TIMEOUT_S,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing them, until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=0.01, help="Seconds between two looks.")] = 1.0,
     looks: Annotated[int, typer.Option("--looks", min=0, help="End after so many looks; 0: never.")] = 0,
@@ -59,13 +60,12 @@ def models(
     """List the models of a server, every version of each."""
     if context.invoked_subcommand is not None:
         return
-    with Client(server, timeout=timeout) as client:
-        if watch:
-            _watch(_looks(client, interval, looks))
-        elif output is Output.JSON:
-            print_json([asdict(summary) for summary in client.models()])
-        else:
-            print_table(_COLUMNS, [_row(summary) for summary in client.models()])
+    if watch:
+        _watch(_looks(client, interval, looks))
+    elif output is Output.JSON:
+        print_json([asdict(summary) for summary in client.models()])
+    else:
+        print_table(_COLUMNS, [_row(summary) for summary in client.models()])
 
 
 @app.command()
@@ -85,19 +85,13 @@ def label(
 
 
 @app.command()
-def rollback(
-    name: NameArgument,
-    *,
-    model_repository: RepositoryOption,
-    server: ServerOption = SERVER,
-    timeout: TimeoutOption = TIMEOUT_S,
-) -> None:
+@connected
+def rollback(client: Client, name: NameArgument, *, model_repository: RepositoryOption) -> None:
     """Let the version before the one that answers answer: label it stable, and wait until it is served."""
-    with Client(server, timeout=timeout) as client:
-        current = client.describe(name).version
-        before = _edit(lambda: _version_before(model_repository, name, int(current)))
-        _edit(lambda: _set_label(model_repository, name, "stable", before))
-        _wait_for(client, name, str(before), timeout)
+    current = client.describe(name).version
+    before = _edit(lambda: _version_before(model_repository, name, int(current)))
+    _edit(lambda: _set_label(model_repository, name, "stable", before))
+    _wait_for(client, name, str(before), client.timeout)
     print(f"{name}: version {before} answers now, in place of {current}")
 
 

@@ -6,16 +6,8 @@ from typing import Annotated
 
 import typer
 
-from featurelens.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
 from featurelens.cli.console import Output
 
-SERVER = DEFAULT_ADDRESS
-TIMEOUT_S = DEFAULT_TIMEOUT_S
-
-ServerOption = Annotated[
-    str,
-    typer.Option("--server", envvar="FEATURELENS_SERVER", metavar="ADDRESS", help="host:port of the server."),
-]
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="NAME", help="Name of the model; without it, the only one there is.")
 ]
@@ -29,4 +21,3 @@ VersionOption = Annotated[
 ]
 TopKOption = Annotated[int, typer.Option("--top-k", min=1, help="How many labels to show for each image.")]
 OutputOption = Annotated[Output, typer.Option("--output", help="What to print.")]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait for an answer.")]

@@ -12,8 +12,12 @@ import grpc
 from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher, Handler, StreamMethod
 from service.api.status import status_of
+from service.auth import Guard
 from service.errors import DrainingError, ServiceError, StartupError
+from service.transport.connections import ConnectionWatch
+from service.transport.doorkeeper import Doorkeeper
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
+from service.transport.unread import Backlog, UnreadAnswers
 
 # How long no call may come for before connections are closed, and how long that is waited for at most.
 _QUIET_S = 0.05
@@ -29,30 +33,43 @@ class GrpcioTransport:
         server: for the standard services, to be added before the start.
     """
 
-    def __init__(self, dispatcher: Dispatcher, limits: TransportLimits, *, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        limits: TransportLimits,
+        guard: Guard | None = None,
+        *,
+        reuse_port: bool = False,
+    ) -> None:
         """Make the server; it has no address yet.
 
         Args:
             dispatcher: The methods.
             limits: What the transport enforces.
+            guard: Stands before every method, those that are added later included.
             reuse_port: Let others bind its address too, if they want to as well.
         """
         self._dispatcher = dispatcher
         self._limits = limits
         self._late: list[Call] | None = None  # a list from the moment on when no more calls are accepted
         self._closing = False
+        self._unread = UnreadAnswers(limits.max_unread_bytes)
+        self._connections: ConnectionWatch | None = None
+        self._backlog = Backlog(limits.max_unread_bytes)
         self._last_arrival_s = -inf
-        self.server = grpc.aio.server(options=_channel_options(limits, reuse_port))
+        doorkeepers = [Doorkeeper(guard, dispatcher.observe)] if guard else []
+        self.server = grpc.aio.server(interceptors=doorkeepers, options=_channel_options(limits, reuse_port))
         self.server.add_generic_rpc_handlers(list(self._generic_handlers()))
 
-    def bind(self, address: str) -> str:
+    def bind(self, address: str, tls: grpc.ServerCredentials | None = None) -> str:
         """Bind an address, such as `127.0.0.1:8001`, and return it with the port that was really bound.
 
         Raises:
             StartupError: the address can't be bound.
         """
         try:
-            port = self.server.add_insecure_port(address)
+            server = self.server
+            port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
         except RuntimeError:
             port = 0
         if port == 0:
@@ -60,6 +77,9 @@ class GrpcioTransport:
                 f"can't listen on {address}: it is in use or not an address of this machine; choose another"
                 " with --grpc-address"
             )
+        if not address.startswith("unix:"):
+            self._unread.port = port
+            self._connections = ConnectionWatch(port, self._limits, self._unread.keep)
         return f"{address.rpartition(':')[0]}:{port}"
 
     async def stop(self, grace_s: float) -> None:
@@ -77,6 +97,8 @@ class GrpcioTransport:
         for call in self._late:
             _refuse(call)
         await stopped
+        if self._connections:
+            await asyncio.to_thread(self._connections.close)
 
     async def _until_quiet(self, most_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -120,6 +142,7 @@ class GrpcioTransport:
             context.set_trailing_metadata(((REQUEST_ID_KEY, quote(call.request_id, safe=" ")),))
             if isinstance(call.outcome, ServiceError):
                 await context.abort(status_of(call.outcome), status_message(call.outcome))
+            self._unread.add(context.peer(), len(call.outcome))
             return call.outcome
 
         return answer
@@ -129,36 +152,48 @@ class GrpcioTransport:
     ) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
         async def answer(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
             slots = asyncio.Semaphore(self._limits.max_stream_in_flight)
-            arrived: asyncio.Queue[_GrpcioCall | None] = asyncio.Queue()  # None: no more requests will come
+            arrived: asyncio.Queue[tuple[_GrpcioCall, bytes] | None] = asyncio.Queue()
             in_flight: set[_GrpcioCall] = set()
+            stream = asyncio.current_task()
+            assert stream  # noqa: S101 - a coroutine always runs in one
+
+            def arrive(call: _GrpcioCall) -> None:
+                if call in in_flight:  # else the stream has ended
+                    message = _in_band(call, method)
+                    arrived.put_nowait((call, message))
+                    self._backlog.add(stream, len(message))
 
             async def read() -> None:
                 try:
                     async for request in requests:
                         await slots.acquire()
-                        call = _GrpcioCall(
-                            name, context, self._limits, self._dispatcher.observe, arrived.put_nowait
-                        )
+                        call = _GrpcioCall(name, context, self._limits, self._dispatcher.observe, arrive)
                         in_flight.add(call)
                         self._take(method.handler, request, call)
                 finally:
-                    arrived.put_nowait(None)
+                    arrived.put_nowait(None)  # no more requests will come
 
             with self._dispatcher.stream(name):
                 reader = asyncio.create_task(read())
                 try:
                     reading = True
                     while reading or in_flight:
-                        if (call := await arrived.get()) is None:
+                        if (answered := await arrived.get()) is None:
                             reading = False
                             continue
+                        call, message = answered
                         in_flight.remove(call)
-                        yield _in_band(call, method)
+                        self._backlog.add(stream, -len(message))
+                        self._unread.add(context.peer(), len(message))
+                        yield message
                         slots.release()
                     await reader
                 finally:
                     reader.cancel()
-                    for call in in_flight:
+                    self._backlog.forget(stream)
+                    abandoned = list(in_flight)
+                    in_flight.clear()
+                    for call in abandoned:
                         call.cancel()
 
         return answer
@@ -171,8 +206,13 @@ def _channel_options(limits: TransportLimits, reuse_port: bool) -> list[tuple[st
         # By default a second server binds the same port silently.
         ("grpc.so_reuseport", int(reuse_port)),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        # By default what is over half of it is refused at random.
+        ("grpc.max_metadata_size", limits.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_metadata_bytes),
         ("grpc.keepalive_time_ms", limits.keepalive_time_s * 1000),
         ("grpc.keepalive_timeout_ms", limits.keepalive_timeout_s * 1000),
+        # Without it a ping is waited for a minute, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", limits.keepalive_timeout_s * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
         # Refuses peers that ping more often than every 10 s.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

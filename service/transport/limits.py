@@ -22,11 +22,17 @@ class TransportLimits:
     default_deadline_s: float
     max_deadline_s: float
     max_stream_in_flight: int
+    max_unread_bytes: int
+    max_connections: int
     max_concurrent_streams: int = 256
     """Of one connection: bounds what it can make the server work on, so a flood of resets stays cheap."""
+    max_metadata_bytes: int = 16_384
     keepalive_time_s: int = 60
     """How long a connection may be silent before it is asked whether its peer is still there."""
     keepalive_timeout_s: int = 20
+    greeting_s: float = 20.0
+    """How long a client may be connected before it begins to speak."""
+    look_at_connections_every_s: float = 5.0
 
     def deadline(self, remaining_s: float | None) -> float:
         """Return when a call that has this long left must end, on time.monotonic's clock."""

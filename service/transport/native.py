@@ -18,8 +18,11 @@ from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher
 from service.api.status import status_of
 from service.api.tracing.context import Metadata
+from service.auth import Guard
 from service.errors import DrainingError, LimitExceededError, ServiceError, StartupError
+from service.transport.connections import ConnectionWatch
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
+from service.transport.unread import SMALL, UnreadAnswers
 
 if TYPE_CHECKING:  # a type that exists in the .pyi only
     from pygrpc_native._native import DetailedEvent
@@ -43,6 +46,7 @@ class NativeTransport:
         fallback: str,
         dispatcher: Dispatcher,
         limits: TransportLimits,
+        guard: Guard | None = None,
         *,
         reuse_port: bool = False,
     ) -> None:
@@ -53,13 +57,17 @@ class NativeTransport:
         """
         self._dispatcher = dispatcher
         self._limits = limits
+        self._guard = guard
         self._methods = list(dispatcher.unary.items())
         self._calls: dict[int, _NativeCall] = {}
         self._draining = False
         self._idle = Event()
         self._closed = Event()
         self._busy_since: float | None = None
+        self.unread = UnreadAnswers(limits.max_unread_bytes)
         self._front = self._listen(address, fallback, reuse_port)
+        self.unread.port = self._front.bound_port
+        self._connections = ConnectionWatch(self._front.bound_port, limits, self.unread.keep)
         self.address = f"{address.rpartition(':')[0]}:{self._front.bound_port}"
         self._receiver = Thread(target=self._receive, name="native", daemon=True)
         self._receiver.start()
@@ -81,6 +89,7 @@ class NativeTransport:
         """Close every connection; calls in flight end UNAVAILABLE."""
         self._closed.set()
         self._front.close()
+        self._connections.close()
         self._watcher.join()
         self._receiver.join()
 
@@ -96,6 +105,7 @@ class NativeTransport:
                 keepalive_time_ms=limits.keepalive_time_s * 1000,
                 keepalive_timeout_ms=limits.keepalive_timeout_s * 1000,
                 max_concurrent_streams=limits.max_concurrent_streams,
+                max_metadata_size=limits.max_metadata_bytes,
                 reuse_port=reuse_port,
             )
         except OSError as error:
@@ -129,7 +139,7 @@ class NativeTransport:
     def _take_all(self, events: Sequence[DetailedEvent]) -> None:
         for kind, call_id, method_id, payload, _, details in events:
             if kind == EVENT_CALL and payload is not None and details is not None:
-                self._take(call_id, method_id, payload, details[0], details[2])
+                self._take(call_id, method_id, payload, *details)
             elif call := self._calls.get(call_id):
                 call.cancel()
 
@@ -151,14 +161,18 @@ class NativeTransport:
         method_id: int,
         payload: bytes,
         metadata: tuple[tuple[str, str | bytes], ...],
+        peer: str,
         remaining_s: float | None,
     ) -> None:
         name, handler = self._methods[method_id]
         deadline = self._limits.deadline(remaining_s)
-        call = _NativeCall(name, deadline, metadata, self._dispatcher.observe, self, call_id)
+        observe = self._dispatcher.observe
+        call = _NativeCall(name, deadline, metadata, observe, self, call_id, peer)
         self._calls[call_id] = call
         if self._draining:
             call.fail(DrainingError("the server is shutting down; try another one"))
+        elif self._guard and (refusal := self._guard(name, metadata)):
+            call.fail(refusal)
         elif len(payload) > self._limits.max_request_bytes:
             call.fail(
                 LimitExceededError(
@@ -184,7 +198,7 @@ class NativeTransport:
 class _NativeCall(Call):
     """A call whose outcome goes to the front."""
 
-    __slots__ = ("_call_id", "_transport")
+    __slots__ = ("_call_id", "_peer", "_transport")
 
     def __init__(
         self,
@@ -194,13 +208,17 @@ class _NativeCall(Call):
         observe: Observe,
         transport: NativeTransport,
         call_id: int,
+        peer: str,
     ) -> None:
         super().__init__(method, deadline, request_id_in(metadata), observe, metadata)
         self._transport = transport
         self._call_id = call_id
+        self._peer = peer
 
     def _send(self, outcome: bytes | ServiceError) -> None:
         self._transport.leave(self._call_id, outcome, self.request_id)
+        if isinstance(outcome, bytes) and len(outcome) >= SMALL:
+            self._transport.unread.add(self._peer, len(outcome))
 
 
 def _is_plain(text: str) -> bool:

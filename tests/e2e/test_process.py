@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import grpc
@@ -139,6 +140,32 @@ def test_every_call_is_one_json_line(tmp_path: Path) -> None:
     assert calls[0]["method"] == "/featurelens.v1.Classifier/Classify"
     assert calls[0]["duration_ms"] > 0
     assert "resnet" in calls[1]["error"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_full_disk_under_the_log_costs_lines_and_no_calls(log_format: str) -> None:
+    full = Path("/dev/full")  # writing to it fails as on a full disk
+    with server_process("--log-format", log_format, log=full) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            for _ in range(20):
+                assert ClassifierStub(channel).Classify(pb.ClassifyRequest(tensor=DIGIT)).results
+        assert server.terminate() == 0
+
+
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+def test_a_refused_call_is_logged_and_no_token_is(tmp_path: Path, transport: str) -> None:
+    log = tmp_path / "log"
+    tokens = sha256(b"open-sesame").hexdigest()
+    with server_process("--tokens", tokens, "--transport", transport, log=log) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            classify = ClassifierStub(channel).Classify
+            classify(pb.ClassifyRequest(tensor=DIGIT), metadata=(("authorization", "Bearer open-sesame"),))
+            with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+                classify(pb.ClassifyRequest(tensor=DIGIT), metadata=(("authorization", "Bearer sesame"),))
+        assert server.terminate() == 0
+    assert [call["code"] for call in lines_of(log, "call")] == ["OK", "UNAUTHENTICATED"]
+    assert "sesame" not in log.read_text()
+    assert tokens not in log.read_text()
 
 
 def test_the_health_check_tells_a_living_server_from_a_dead_one() -> None:

@@ -186,6 +186,32 @@ def endless(batch: int | str = "n", turns: int = 2**62) -> onnx.ModelProto:
     return model(nodes, [value("x", [batch, 2])], [value("y", [batch, 2])], constants)
 
 
+def hanging() -> onnx.ModelProto:
+    """Gives what it gets, after as many turns of a Loop as the largest input says."""
+    endless_loop = endless().graph
+    (loop,) = endless_loop.node
+    loop.input[0] = "turns"
+    nodes = [
+        node("ReduceMax", "x", "largest", keepdims=0),
+        node("Cast", "largest", "turns", to=TensorProto.INT64),
+        loop,
+    ]
+    return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], {"yes": np.array(True)})
+
+
+def expanding() -> onnx.ModelProto:
+    """Gives each item as many times as the largest input says."""
+    nodes = [
+        node("ReduceMax", "x", "largest", keepdims=0),
+        node("Cast", "largest", "count", to=TensorProto.INT64),
+        node("Unsqueeze", "count zero", "counts"),
+        node("Concat", "one counts", "shape", axis=0),
+        node("Expand", "x shape", "y"),
+    ]
+    constants = {"zero": np.array([0]), "one": np.array([1])}
+    return model(nodes, [value("x", ["n", 1])], [value("y", ["n", "m"])], constants)
+
+
 def texts() -> onnx.ModelProto:
     """String tensors in, between and out."""
     nodes = [node("StringConcat", "words suffix", "marked"), node("StringConcat", "marked suffix", "twice")]
