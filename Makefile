@@ -13,8 +13,8 @@ peers = triton mlserver torchserve litserve
 need = command -v $(1) > /dev/null || if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install --yes $(2); \
     else echo '$(1) is missing: sudo apt-get install $(2)' >&2; exit 1; fi
 
-.PHONY: help setup demo serve test test-long test-containers check train protos bench bench-peers h2load java \
-    pictures clean
+.PHONY: help setup demo serve test test-long test-containers check train protos bench bench-peers h2load prometheus \
+    java     pictures clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help
@@ -30,11 +30,12 @@ demo: .venv/server ## Install the server, classify sample digits, draw their fea
 serve: .venv/server ## Serve the LeNet that ships on 127.0.0.1:8001, until Ctrl-C
 	$(bin)/featurelens serve
 
-test: .venv/all h2load ## Run every test that needs no Docker engine, with coverage
+test: .venv/all h2load prometheus ## Run every test that needs no Docker engine, with coverage
 	$(bin)/pytest -m 'not containers' --cov --cov-report=term:skip-covered
 
-test-long: .venv/all ## Run all test cases of the onnx package through the server
+test-long: .venv/all ## Run all test cases of the onnx package through the server; swap a model 1,000 times
 	$(bin)/python -m tests.onnx_suite
+	$(bin)/python -m tests.e2e.swaps 1000
 
 test-containers: .venv/all ## Build the image and test it with docker-compose
 	$(bin)/pytest -m containers
@@ -65,6 +66,9 @@ bench-peers: .venv/all h2load java $(peers:%=.venv-peers/%/installed) ## The sam
 h2load:
 	@$(call need,h2load,nghttp2-client)
 
+prometheus:
+	@$(call need,prometheus,prometheus)
+
 java:
 	@$(call need,java,openjdk-17-jre-headless)
 
@@ -88,7 +92,7 @@ clean: ## Delete .venv and everything else that can be made again
 	touch $@
 
 .venv/all: .venv/python $(requirements)
-	$(install) -e '.[server,training,dev]'
+	$(install) -e '.[server,otel,training,dev]'
 	touch .venv/server $@
 
 .venv-peers/%/installed: benchmarks/speed/peers/%.txt

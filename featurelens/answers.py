@@ -61,6 +61,7 @@ def model_summaries(answer: pb.ListModelsResponse) -> list[ModelSummary]:
             reason=model.reason,
             digest=model.digest,
             provider=model.provider,
+            labels=tuple(model.labels),
         )
         for model in answer.models
     ]

@@ -147,7 +147,7 @@ class Client:
         return answers.model_summaries(self._call(self._classifier.ListModels, ListModelsRequest()))
 
     def describe(self, model: str = "", version: str = "", *, weights: bool = False) -> ModelDescription:
-        """Describe a model and its layers; by default the only model, in its newest version."""
+        """Describe a model and its layers; by default the only model, in the version that answers."""
         request = DescribeModelRequest(model=model, version=version, include_weights=weights)
         return answers.model_description(self._call(self._classifier.DescribeModel, request))
 

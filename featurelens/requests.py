@@ -28,7 +28,7 @@ class ClassifyOptions(TypedDict, total=False):
     model: str
     """Name of the model; without it, the only one there is."""
     version: str
-    """Its version; without it, the newest that is ready."""
+    """Its version, or a label of it; without it, the one labelled stable, or the newest that is ready."""
     top_k: int
     """How many labels to return for each image, most probable first; 0 or nothing: all."""
     layers: Sequence[str]

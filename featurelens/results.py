@@ -77,6 +77,8 @@ class ModelSummary:
     reason: str
     digest: str
     provider: str
+    labels: tuple[str, ...] = ()
+    """Names that may be given for this version in place of its number."""
 
 
 @dataclass(frozen=True, slots=True)

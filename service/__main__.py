@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from service.cpus import available_cpus
 from service.errors import StartupError
 from service.logs import configure_logs
+from service.metrics_port import metrics_served
 from service.port import held
 from service.settings import Settings, parse_settings
 from service.supervisor import Supervisor
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     workers = available_cpus() if settings.workers == "auto" else settings.workers
     try:
         if workers > 1:
-            _supervise(settings.grpc_address, workers, flags)
+            _supervise(settings, workers, flags)
         else:
             asyncio.run(_serve(settings))
     except StartupError as error:
@@ -48,10 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _supervise(address: str, workers: int, flags: Sequence[str]) -> None:
-    with held(address) as bound:
-        last = [*flags, f"--grpc-address={bound}", f"--workers={workers}"]
-        second = Supervisor(workers, last).run(lambda models: _announce(models, bound))
+def _supervise(settings: Settings, workers: int, flags: Sequence[str]) -> None:
+    with held(settings.grpc_address) as bound:
+        supervisor = Supervisor(workers, [*flags, f"--grpc-address={bound}", f"--workers={workers}"])
+        with metrics_served(settings, supervisor):
+            second = supervisor.run(lambda models: _announce(models, bound))
     if second is not None:
         os._exit(_KILLED_BY + second)
 

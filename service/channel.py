@@ -41,7 +41,7 @@ class Channel:
         """Take over the socket.
 
         Args:
-            end: Blocking; closed by `close`.
+            end: Blocking; closed when `listen` returns.
             answer: Called on the executor's threads for each question of the other end.
             answerers: Where questions are answered.
         """
@@ -79,6 +79,7 @@ class Channel:
                 else:
                     self._receive(message)
         self.close()
+        self._socket.close()
         self._give_up()
 
     def close(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Timer
-from typing import Any, Literal
+from typing import Literal
 
 import onnxruntime as ort
 import structlog
@@ -16,14 +16,12 @@ from structlog.typing import FilteringBoundLogger
 
 from service.cpus import available_cpus
 from service.errors import DeviceUnavailableError, ModelLoadError
+from service.providers import CPU, Cuda, Provider, Tensorrt
 from service.tensors import Array, narrowed
 
 log: FilteringBoundLogger = structlog.get_logger()
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 # ONNX Runtime's own exceptions derive from Exception and nothing else.
 RUNTIME_ERRORS: tuple[type[Exception], ...] = (
@@ -32,35 +30,19 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+
+_BUILD_TIMEOUT_S = 900.0  # TensorRT builds an engine, in minutes, when it first sees a shape
+_CUDA, _TENSORRT = Cuda(), Tensorrt()  # with the options that nobody chose
 _FATAL = 4
 # What goes wrong arrives as an exception and is logged by us; ONNX Runtime would write it to stderr as well.
 ort.set_default_logger_severity(_FATAL)
-
-
-@dataclass(frozen=True)
-class CudaOptions:
-    """Options of the CUDA execution provider.
-
-    https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
-    """
-
-    device_id: int = 0
-    gpu_mem_limit: int | None = None
-    """Bytes that a session's memory arena may take; None: all."""
-    arena_extend_strategy: Literal["kSameAsRequested", "kNextPowerOfTwo"] = "kSameAsRequested"
-    cudnn_conv_algo_search: Literal["HEURISTIC", "DEFAULT", "EXHAUSTIVE"] = "HEURISTIC"
-    """EXHAUSTIVE measures anew for every input shape, which takes seconds when a shape first comes."""
-
-    def as_provider_options(self) -> dict[str, str]:
-        """Spell the options as ONNX Runtime wants them."""
-        options = {
-            "device_id": str(self.device_id),
-            "arena_extend_strategy": self.arena_extend_strategy,
-            "cudnn_conv_algo_search": self.cudnn_conv_algo_search,
-        }
-        return (
-            options if self.gpu_mem_limit is None else {**options, "gpu_mem_limit": str(self.gpu_mem_limit)}
-        )
+# One arena for the CPU memory that runs take, since few of them go on at once. Arenas never give memory back:
+# with one for each session, every model would hold what its largest batch took.
+ort.create_and_register_allocator(
+    ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
+    ort.OrtArenaCfg({}),
+)
 
 
 @dataclass(frozen=True)
@@ -68,54 +50,81 @@ class Execution:
     """How sessions run.
 
     Attributes:
-        provider: The execution provider, as ONNX Runtime names it.
-        cuda: Its options, if it is CUDA.
-        required: Whether falling back to the CPU is an error.
+        providers: Where, the most wanted first; none: on the CPU, which takes whatever no provider does.
+        required: Whether running on another provider than the first is an error.
         fallback_reason: Why this is the CPU although a better device was looked for; else empty.
         intra_op_threads: Threads that share the work of one operator.
         spinning: Whether idle threads wait busily: a little faster, for a whole CPU each. Sessions share the
             CPUs with each other and the transport, so it is off.
+        cpu_arena: Whether the CPU memory that a run took is kept for other runs, of any model.
+        trial_timeout_s: Most that a model's first runs may take, before it serves.
+        run_timeout_s: Most that each of its later runs may take.
     """
 
-    provider: str = CPU
-    cuda: CudaOptions = CudaOptions()
+    providers: tuple[Provider, ...] = ()
     required: bool = True
     fallback_reason: str = ""
     intra_op_threads: int = 1
     spinning: bool = False
+    cpu_arena: bool = True
+    trial_timeout_s: float = 30.0
+    run_timeout_s: float = 60.0
+
+    @property
+    def provider(self) -> str:
+        """The provider that is wanted most, as ONNX Runtime names it."""
+        return self.providers[0].name if self.providers else CPU
+
+    def on_cpu(self) -> Execution:
+        """Return the same without its providers."""
+        return replace(self, providers=())
 
 
 def resolve(
     device: Device,
-    cuda: CudaOptions = CudaOptions(),
+    cuda: Cuda = _CUDA,
+    tensorrt: Tensorrt = _TENSORRT,
     threads: int | None = None,
     available: Collection[str] | None = None,
 ) -> Execution:
     """Choose how to run on this machine.
 
     Args:
-        device: "auto" takes CUDA if it is there, else the CPU with a warning in the log.
+        device: "auto" takes CUDA if it is there, else the CPU with a warning in the log. "tensorrt" takes
+            CUDA, then the CPU, for the nodes that TensorRT can't run.
         cuda: Options for CUDA.
+        tensorrt: Options for TensorRT.
         threads: Threads for one operator; None: as many as there are CPUs for this process.
         available: The execution providers to choose from; None: those of the ONNX Runtime that is installed.
 
     Raises:
-        DeviceUnavailableError: "cuda" is wanted and not there.
+        DeviceUnavailableError: The device that is wanted is not there.
     """
-    providers = ort.get_available_providers() if available is None else available
-    count = available_cpus() if threads is None else threads
-    if device == "cpu":
-        return Execution(intra_op_threads=count)
-    if CUDA in providers:
-        return Execution(CUDA, cuda, required=device == "cuda", intra_op_threads=count)
-    reason = f"this ONNX Runtime has no {CUDA}, only {', '.join(sorted(providers))}"
-    if device == "cuda":
+    installed = installed_providers() if available is None else available
+    execution = Execution(intra_op_threads=available_cpus() if threads is None else threads)
+    wanted: Mapping[Device, tuple[Provider, ...]] = {"cpu": (), "tensorrt": (tensorrt, cuda)}
+    providers = wanted.get(device, (cuda,))
+    missing = [provider.name for provider in providers if provider.name not in installed]
+    if not missing:
+        return replace(
+            execution,
+            providers=providers,
+            required=device != "auto",
+            trial_timeout_s=_BUILD_TIMEOUT_S if tensorrt in providers else execution.trial_timeout_s,
+        )
+    reason = f"this ONNX Runtime has no {' and no '.join(missing)}, only {', '.join(sorted(installed))}"
+    if device != "auto":
         raise DeviceUnavailableError(
-            f"device cuda: {reason}; install the extra cuda in place of server: "
+            f"device {device}: {reason}; install the extra cuda in place of server: "
             "pip install 'featurelens[cuda]'"
         )
     log.warning("running on the CPU", device=device, reason=reason)
-    return Execution(required=False, fallback_reason=reason, intra_op_threads=count)
+    return replace(execution, required=False, fallback_reason=reason)
+
+
+def installed_providers() -> list[str]:
+    """Name the execution providers of the ONNX Runtime that is installed; whether they run is not said."""
+    return list(ort.get_available_providers())
 
 
 def create_session(
@@ -133,9 +142,9 @@ def create_session(
         DeviceUnavailableError: The session would not run on the provider that is required.
     """
     try:
-        session = _open(model, execution.provider, execution, optimized_model)
+        session = _open(model, execution, optimized_model)
     except RUNTIME_ERRORS as error:
-        if execution.provider == CPU:
+        if not execution.providers:
             raise ModelLoadError(
                 f"ONNX Runtime {ort.__version__} refuses the model: {reason_of(error)}"
             ) from error
@@ -151,28 +160,27 @@ def _fall_back(model: bytes, execution: Execution, reason: str) -> ort.Inference
     if execution.required:
         raise DeviceUnavailableError(
             f"{execution.provider} can't be used: {reason}; "
-            "check the driver and the CUDA and cuDNN libraries, or choose device auto or cpu"
+            "check the driver and NVIDIA's libraries, or choose device auto or cpu"
         )
     log.warning("running on the CPU", device=execution.provider, reason=reason)
-    return create_session(
-        model, Execution(intra_op_threads=execution.intra_op_threads, spinning=execution.spinning)
-    )
+    return create_session(model, execution.on_cpu())
 
 
-def _open(
-    model: bytes, provider: str, execution: Execution, optimized_model: str | None = None
-) -> ort.InferenceSession:
+def _open(model: bytes, execution: Execution, optimized_model: str | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = execution.intra_op_threads
     options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = execution.cpu_arena
+    if execution.cpu_arena and not execution.providers:
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(execution.spinning)))
     if optimized_model:
         options.optimized_model_filepath = optimized_model
-    cuda: list[Any] = [(CUDA, execution.cuda.as_provider_options())] if provider == CUDA else []
-    return ort.InferenceSession(model, options, providers=[*cuda, CPU], enable_fallback=0)
+    providers = [(provider.name, provider.options_for(model)) for provider in execution.providers]
+    return ort.InferenceSession(model, options, providers=[*providers, CPU], enable_fallback=0)
 
 
 def value_of(array: Array, element: int) -> ort.OrtValue:
@@ -196,6 +204,11 @@ def ending_within(seconds: float) -> Iterator[ort.RunOptions]:
         alarm.cancel()
     if options.terminate:
         raise ModelLoadError(f"a trial run did not end within {seconds:g} s")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory could not be had."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def reason_of(error: Exception) -> str:

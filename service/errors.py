@@ -31,8 +31,16 @@ class ModelNotReadyError(ServiceError):
     """The model exists and can't answer now."""
 
 
+class ModelRefusedError(ServiceError):
+    """The model that is to be loaded can't be; its files have to be corrected first."""
+
+
 class OverloadedError(ServiceError):
-    """The queue is full: try again later."""
+    """Too much is being worked on: try again later."""
+
+
+class QueueFullError(OverloadedError):
+    """Too many requests already wait for the model."""
 
 
 class LimitExceededError(ServiceError):

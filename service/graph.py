@@ -12,6 +12,7 @@ from functools import cached_property
 import onnx
 from onnx import helper
 
+from service.determinism import is_deterministic
 from service.errors import ModelLoadError
 from service.layers import Layer, LayerWalk, module_table
 from service.onnx_file import infer_types, read_constants, read_skeleton
@@ -49,6 +50,7 @@ class Graph:
             the floating-point constants of more than one element that Add, Mul, Concat or Expand take (a
             bias, a positional embedding). So constants that normalize the input don't count.
         foreign: ONNX element types of the tensors whose elements numpy has no type for, by name.
+        deterministic: Whether equal inputs get equal outputs.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -60,6 +62,7 @@ class Graph:
     producer: str
     parameters: int
     foreign: Mapping[str, int]
+    deterministic: bool
     _data: bytes = field(repr=False)
     _skeleton: onnx.ModelProto = field(repr=False)
 
@@ -87,6 +90,7 @@ class Graph:
             producer=f"{model.producer_name} {model.producer_version}".strip(),
             parameters=sum(walk.learned.values()),
             foreign={name: e for name, value in walk.types.items() if (e := foreign_element(value))},
+            deterministic=is_deterministic(model),
             _data=data,
             _skeleton=model,
         )

@@ -29,6 +29,10 @@ class Result(NamedTuple):
     """Items of all jobs that shared the run; of the largest run, if the job was split."""
     executions: int = 1
     """Runs that count as this job's: of jobs that shared a run the first has it."""
+    cached: bool = False
+    """Whether it was given to an earlier job, and nothing was run."""
+    cache_ns: int = 0
+    """Looking it up in the response cache, or putting it there; 0: it had nothing to do with the cache."""
 
 
 class Job:

@@ -15,8 +15,10 @@ import numpy as np
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.errors import DrainingError, InternalError, OverloadedError, ServiceError
+from service.errors import DrainingError, InternalError, QueueFullError, ServiceError
+from service.histogram import Histogram
 from service.job import DEFAULT_PRIORITY, Arrays, Job, Result
+from service.metrics import BATCH_SIZES
 from service.model import Model
 from service.slices import sliced
 
@@ -33,6 +35,9 @@ class Lane:
     Args:
         model: what runs them, and the limits of its queue.
         instances: how many batches may run at once.
+
+    Attributes:
+        run_sizes: items of each run.
     """
 
     def __init__(self, model: Model, instances: int = 1) -> None:
@@ -47,6 +52,12 @@ class Lane:
         self._run_s = 0.0  # how long a run takes, lately
         self._threads: set[Thread] = set()
         self._idle = 0  # how many of the threads wait for a job
+        self.run_sizes = Histogram(BATCH_SIZES)
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait."""
+        return self._queued
 
     @property
     def is_brisk(self) -> bool:
@@ -57,7 +68,7 @@ class Lane:
         """Queue a job; without `wake` the caller calls `run_queued` next.
 
         Raises:
-            OverloadedError: the queue is full.
+            QueueFullError: it is.
             DrainingError: the lane was closed.
         """
         if job.size > self._limits.max_batch_size and job.run_key is not None:
@@ -66,7 +77,7 @@ class Lane:
             if self._closed:
                 raise DrainingError("the server is shutting down; try another one")
             if self._queued >= self._limits.max_queue_size:
-                raise OverloadedError(
+                raise QueueFullError(
                     f"{self._limits.max_queue_size} requests already wait for this model; try again later"
                 )
             self._queues[_rank(job)].append(job)
@@ -197,6 +208,7 @@ class Lane:
         compute_ns = time.perf_counter_ns() - started_ns
         self._run_s += 0.2 * (compute_ns / 1e9 - self._run_s)
         items = sum([job.size for job in batch])
+        self.run_sizes.add(items)
         if (cuts := _cut(outputs, batch, items)) is None:
             return [InternalError("the outputs don't follow the batch")] * len(batch)
         return [

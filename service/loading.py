@@ -1,33 +1,32 @@
-"""Loads the models of a repository: side by side, each apart from the others' faults."""
+"""Loads one version of a model from its file: checked, and warmed up as far as config.toml asks."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.batching_limits import BatchingLimits
 from service.classifier import Classifier
-from service.cpus import available_cpus
 from service.device import Execution
 from service.errors import ModelLoadError, StartupError, UnknownLayerError
 from service.model import Model
-from service.model_config import ModelConfig, read_model_config
-from service.model_files import MODEL_FILE, ModelFiles, ModelFolder
-from service.repository import Entry, Repository, ServedModel, State
-from service.run_watch import RunWatch
-from service.warm_up import warm_up
+from service.model_config import ModelConfig
+from service.model_files import MODEL_FILE, ModelFiles
+from service.repository import Entry, ServedModel
+from service.settings import MiB
+from service.warm_up import shortest_run_s, warm_up
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
 _MOST_POOL_THREADS = 128
 """Threads that all sessions together hold for operators; every session has a pool of its own."""
-_MOST_REASONS = 10
+_SMALL_BYTES = 16 * MiB
+"""Of a file: no larger one is loaded twice to find out how long its runs take."""
+_SHORT_RUN_S = 0.001
+UNEXPECTED = "unexpected error; the server's log says why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,108 +37,117 @@ class LoadOptions:
     tap_sessions: int
     batching: BatchingLimits
     max_model_bytes: int
+    refuse_non_finite: bool
+    """Refuse NaN and infinities in the inputs of classifiers; other models may have a use for them."""
     share_threads: bool
     """Give each session fewer threads where there are many."""
-    watch: RunWatch | None = None
-    """Ends runs that take too long."""
+
+    def shared_by(self, sessions: int) -> LoadOptions:
+        """Return the options for one of this many sessions."""
+        if not self.share_threads:
+            return self
+        threads = min(self.execution.intra_op_threads, 1 + _MOST_POOL_THREADS // max(1, sessions))
+        return replace(self, execution=replace(self.execution, intra_op_threads=threads))
 
 
 @dataclass(frozen=True, slots=True)
-class _Version:
-    """A version to be loaded."""
+class Version:
+    """A version to be loaded, and how its model's config.toml wants it."""
 
     name: str
     number: int
     config: ModelConfig
 
 
-def load_models(folder: Path, options: LoadOptions) -> Repository:
-    """Load the versions that are to be served of every model in a folder.
+def read_version(files: ModelFiles, version: Version, options: LoadOptions) -> bytes:
+    """Read a version's file.
 
     Raises:
-        StartupError: the folder isn't there, or no model in it can be served.
+        ModelLoadError: it isn't there, or can't be read.
     """
-    started_s = time.perf_counter()
-    files = ModelFiles.at(folder)
-    repository = Repository()
-    models = list(_configured(files, repository))
-    while versions := [version for model in models for version in _missing(repository, *model)]:
-        _load_all(files, repository, versions, _shared(options, len(versions)))
-    entries = repository.entries()
-    ready = sum(entry.state is State.READY for entry in entries)
-    if not ready:
-        raise StartupError(_nothing_to_serve(folder, entries))
-    seconds = round(time.perf_counter() - started_s, 3)
-    _log.info("models loaded", ready=ready, unavailable=len(entries) - ready, seconds=seconds)
-    return repository
-
-
-def _configured(files: ModelFiles, repository: Repository) -> Iterator[tuple[ModelFolder, ModelConfig]]:
-    """Read the config.toml of each model; one with a wrong one isn't served at all."""
-    for model in files.scan():
-        try:
-            yield model, read_model_config(files, model.name)
-        except ModelLoadError as error:
-            _log.error("model refused", model=model.name, reason=str(error))
-            repository.publish(Entry.unavailable(model.name, str(n), str(error)) for n in model.versions)
-
-
-def _missing(repository: Repository, model: ModelFolder, config: ModelConfig) -> list[_Version]:
-    """Choose the versions to load next: at first those wanted, then others in the place of refused ones."""
-    tried = {int(entry.version): entry.state for entry in repository.entries() if entry.name == model.name}
-    refused = [version for version, state in tried.items() if state is State.UNAVAILABLE]
-    wanted = config.versions.wanted(model.versions, refused)
-    return [_Version(model.name, number, config) for number in wanted if number not in tried]
-
-
-def _shared(options: LoadOptions, sessions: int) -> LoadOptions:
-    if not options.share_threads:
-        return options
-    threads = min(options.execution.intra_op_threads, 1 + _MOST_POOL_THREADS // sessions)
-    return replace(options, execution=replace(options.execution, intra_op_threads=threads))
-
-
-def _load_all(
-    files: ModelFiles, repository: Repository, versions: Sequence[_Version], options: LoadOptions
-) -> None:
-    """Load versions on as many threads as there are CPUs, and publish each as soon as it is ready."""
-    threads = min(available_cpus(), len(versions))
-    _log.info("loading models", versions=len(versions), threads=threads)
-    repository.publish(Entry.loading(version.name, str(version.number)) for version in versions)
-    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as loaders:
-        futures = [loaders.submit(_load, files, version, options) for version in versions]
-        for done, future in enumerate(as_completed(futures), 1):
-            entry = future.result()
-            repository.publish([entry])
-            _report(entry, f"{done}/{len(futures)}")
-
-
-def _load(files: ModelFiles, version: _Version, options: LoadOptions) -> Entry:
-    """Load a version; whatever goes wrong becomes its reason."""
-    number = str(version.number)
-    try:
-        return Entry.ready(_served(files, version, options))
-    except StartupError as error:
-        return Entry.unavailable(version.name, number, str(error))
-    except Exception:  # noqa: BLE001 - one file never keeps the others from serving; the log tells what it was
-        _log.exception("unexpected error while loading", model=version.name, version=number)
-        return Entry.unavailable(version.name, number, "unexpected error; the server's log says why")
-
-
-def _served(files: ModelFiles, version: _Version, options: LoadOptions) -> ServedModel:
-    number, config = str(version.number), version.config
-    data = files.read(version.name, number, MODEL_FILE, most_bytes=options.max_model_bytes)
+    place = (version.name, str(version.number), MODEL_FILE)
+    data = files.read(*place, most_bytes=options.max_model_bytes)
     if data is None:
         raise ModelLoadError(f"{MODEL_FILE} is missing")
+    return data
+
+
+def load_version(data: bytes, version: Version, options: LoadOptions, *, strict: bool = False) -> ServedModel:
+    """Load a version from its file's bytes and run it once at each size that batches will have.
+
+    Raises:
+        ModelLoadError: it can't be served; with `strict`, also if one of those runs lacks memory.
+        DeviceUnavailableError: not on the device that is required.
+    """
+    config = version.config
     batching = config.batching.over(options.batching)
     try:
-        model = Model(data, options.execution, options.tap_sessions, batching, options.watch)
+        model = _model(data, options, batching, cache=config.cache)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
     classifier = Classifier.of(model, config)
     for outputs in ((), *_preloaded(model, config, options.tap_sessions)):
-        warm_up(model, outputs)
-    return ServedModel(version.name, number, model, classifier)
+        warm_up(model, outputs, strict=strict)
+    finite = classifier is not None and options.refuse_non_finite
+    if config.refuse_non_finite is not None:
+        finite = config.refuse_non_finite
+    return ServedModel(version.name, str(version.number), model, classifier, finite)
+
+
+def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache: bool) -> Model:
+    """Make the model, with one thread for its runs if nobody said how many and they are short.
+
+    Threads that share the work of an operator have to be woken for each. A LeNet gains nothing by them, and
+    costs a third more CPU. CPUs are better used by several runs at once.
+    """
+
+    def model_on(execution: Execution) -> Model:
+        return Model(data, execution, options.tap_sessions, batching, cache=cache)
+
+    several = options.share_threads and options.execution.intra_op_threads > 1
+    if several and len(data) <= _SMALL_BYTES:
+        model = model_on(replace(options.execution, intra_op_threads=1))
+        if shortest_run_s(model) < _SHORT_RUN_S:
+            return model
+    return model_on(options.execution)
+
+
+def loaded(files: ModelFiles, version: Version, options: LoadOptions, digest: str = "") -> Entry:
+    """Read and load a version; whatever goes wrong becomes the reason of the entry.
+
+    Args:
+        files: the repository.
+        version: what to load.
+        options: how.
+        digest: of the file that is expected, if it is known.
+    """
+    try:
+        served = load_version(read_version(files, version, options), version, options)
+        if digest not in ("", served.model.digest):
+            raise ModelLoadError(f"{MODEL_FILE} changed while it was being loaded")
+        return Entry.ready(served)
+    except Exception as error:  # noqa: BLE001 - one file never keeps the others from serving
+        return Entry.unavailable(version.name, str(version.number), reason_to_refuse(error, version))
+
+
+def reason_to_refuse(error: Exception, version: Version) -> str:
+    """Tell callers why a version isn't served; what isn't meant for them goes to the log."""
+    if isinstance(error, StartupError):
+        return str(error)
+    _log.error(
+        "unexpected error while loading", model=version.name, version=str(version.number), exc_info=error
+    )
+    return UNEXPECTED
+
+
+def log_loaded(entry: Entry, **more: object) -> None:
+    """Log what became of a version that was to be loaded."""
+    about = {"model": entry.name, "version": entry.version, **more}
+    if entry.served is None:
+        _log.error("model refused", **about, reason=entry.reason)
+    else:
+        model = entry.served.model
+        _log.info("model ready", **about, provider=model.provider, digest=model.digest)
 
 
 def _preloaded(model: Model, config: ModelConfig, tap_sessions: int) -> Iterable[Sequence[str]]:
@@ -155,19 +163,3 @@ def _preloaded(model: Model, config: ModelConfig, tap_sessions: int) -> Iterable
             yield model.resolve_layers(names)
         except UnknownLayerError as error:
             raise ModelLoadError(f"config.toml: preload_taps: {error}") from error
-
-
-def _report(entry: Entry, progress: str) -> None:
-    about = {"model": entry.name, "version": entry.version, "progress": progress}
-    if entry.served is None:
-        _log.error("model refused", **about, reason=entry.reason)
-    else:
-        model = entry.served.model
-        _log.info("model ready", **about, provider=model.provider, digest=model.digest)
-
-
-def _nothing_to_serve(folder: Path, entries: Sequence[Entry]) -> str:
-    if not entries:
-        return f"the model repository {folder} holds no model; put one at {folder}/<name>/1/{MODEL_FILE}"
-    reasons = [f"{entry.name}/{entry.version}: {entry.reason}" for entry in entries[:_MOST_REASONS]]
-    return f"no model in {folder} can be served: {'; '.join(reasons)}"

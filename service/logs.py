@@ -66,7 +66,10 @@ def _is_for_people(log_format: LogFormat) -> bool:
 
 
 def _readable() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [renderer]
 
 
 def _json() -> list[Processor]:

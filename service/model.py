@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import lru_cache, partial
 
 import onnxruntime as ort
@@ -19,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service.batching import batched
 from service.batching_limits import DEFAULT_LIMITS, BatchingLimits
+from service.binding import Runner, runner_of
 from service.device import RUNTIME_ERRORS, Execution, create_session, ending_within, value_of
 from service.errors import (
     ExecutionError,
@@ -28,7 +28,7 @@ from service.errors import (
 )
 from service.feeds import check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
-from service.run_watch import RunWatch
+from service.run_watch import watch_of
 from service.taps import TapCounts, TapSessions
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -40,7 +40,6 @@ RUN_ERRORS: tuple[type[Exception], ...] = (
     *RUNTIME_ERRORS,
     StartupError,
 )  # a tap session's build can fail too
-_TRIAL_TIMEOUT_S = 30.0
 _LONGEST_NAME = 200  # of a caller's, in an error and in the search for similar ones
 _FAILED = "the model's run failed; the server's log says why"
 
@@ -56,14 +55,18 @@ class Model:
         graph: What the file says of itself.
         digest: SHA-256 of the file, in lower-case hexadecimal.
         provider: The execution provider that runs it, as ONNX Runtime names it.
+        threads: How many share the work of one operator.
+        fallback_reason: Why that is the CPU although a better one was looked for; else empty.
+        trial_timeout_s: Most that its first runs may take, before it serves.
         batching: How much its requests may queue and share runs.
+        cacheable: Whether a response cache may hold its outputs.
 
     Args:
         data: The file's bytes.
         execution: Where and how it runs.
         tap_capacity: How many tap sessions are held at most.
         batching: See above.
-        watch: Ends runs that take too long; None: they may take for ever.
+        cache: Whether its answers may be given again, if it is deterministic.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -76,24 +79,30 @@ class Model:
         execution: Execution,
         tap_capacity: int = 4,
         batching: BatchingLimits = DEFAULT_LIMITS,
-        watch: RunWatch | None = None,
+        *,
+        cache: bool = True,
     ) -> None:
-        self._watch = watch or nullcontext()
+        self._watch = watch_of(execution.run_timeout_s)
         self.batching = batching
         self.graph = graph = Graph.parse(data)
+        self.cacheable = cache and graph.deterministic
         self.digest = hashlib.sha256(data).hexdigest()
-        self._base = create_session(graph.with_outputs(()), execution)
-        self.provider: str = self._base.get_providers()[0]
+        base = create_session(graph.with_outputs(()), execution)
+        self._base = runner_of(base)
+        self.provider: str = base.get_providers()[0]
+        self.fallback_reason = execution.fallback_reason or _fallback(execution.provider, self.provider)
+        self.threads = execution.intra_op_threads
+        self.trial_timeout_s = execution.trial_timeout_s
 
-        def tap(layers: frozenset[str]) -> ort.InferenceSession:
-            return create_session(graph.with_outputs(sorted(layers)), execution)
+        def tap(layers: frozenset[str]) -> Runner:
+            return runner_of(create_session(graph.with_outputs(sorted(layers)), execution))
 
         self._declared = frozenset(spec.name for spec in graph.outputs)
         self._taps = TapSessions(tap, graph.fetchable - self._declared, capacity=tap_capacity)
         self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
         self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
-        with ending_within(_TRIAL_TIMEOUT_S) as options:
+        with ending_within(execution.trial_timeout_s) as options:
             self._batched = batched(graph, partial(self.compute, options=options))
 
     @property
@@ -235,6 +244,10 @@ class Model:
         close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
         hint = f"did you mean {listed(close)}?" if close else f"the model has {listed(self.graph.layers)}"
         return f"no layer {shown}; {hint}"
+
+
+def _fallback(wanted: str, actual: str) -> str:
+    return "" if actual == wanted else f"{wanted} can't be used; the server's log says why"
 
 
 def _size_table(graph: Graph) -> Callable[[InputShapes], Mapping[str, int | None]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -24,8 +25,10 @@ from service.model_files import ModelFiles
 from service.preprocess import Preprocessing
 from service.settings import MiB
 
-_FILE_NAME = "config.toml"
+CONFIG_FILE = "config.toml"
 _MOST_BYTES = 16 * MiB
+
+VersionLabel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
 
 class BatchingConfig(BaseModel):
@@ -89,12 +92,27 @@ class ModelConfig(BaseModel):
     """Whether that output is logits, to be made probabilities. Unset: yes, unless Softmax computes it."""
     preprocessing: Preprocessing | None = None
     """How images are made into the input."""
+    refuse_non_finite: bool | None = None
+    """Whether NaN and infinities in its inputs are refused. Unset: as the server says, if it classifies."""
     batching: BatchingConfig = BatchingConfig()
     """How much requests may queue and share runs."""
     preload_taps: tuple[tuple[str, ...], ...] = ()
     """Sets of layers that the server gets ready to return when it loads the model."""
     versions: VersionPolicy = VersionPolicy()
-    """Which versions are served."""
+    """Which versions are served, besides those with a label."""
+    version_labels: Mapping[VersionLabel, PositiveInt] = {}
+    """Names that calls may use for versions. Calls that name no version get the one labelled stable."""
+    cache: bool = True
+    """Whether answers may be given again to equal requests, where the server has a response cache."""
+
+    def wanted(self, versions: Sequence[int], refused: Collection[int] = ()) -> Sequence[int]:
+        """Choose which of the versions there are to serve, ascending; see VersionPolicy."""
+        return sorted({*self.versions.wanted(versions, refused), *self.version_labels.values()})
+
+    def loads_as(self, other: ModelConfig) -> bool:
+        """Tell whether versions that are loaded are the same under another configuration."""
+        chosen = {"versions": VersionPolicy(), "version_labels": {}}
+        return self.model_copy(update=chosen) == other.model_copy(update=chosen)
 
 
 def read_model_config(files: ModelFiles, name: str) -> ModelConfig:
@@ -103,16 +121,16 @@ def read_model_config(files: ModelFiles, name: str) -> ModelConfig:
     Raises:
         ModelLoadError: it can't be read, or says what it may not.
     """
-    data = files.read(name, _FILE_NAME, most_bytes=_MOST_BYTES)
+    data = files.read(name, CONFIG_FILE, most_bytes=_MOST_BYTES)
     if data is None:
         return ModelConfig()
     try:
         config = ModelConfig.model_validate(tomllib.loads(data.decode()))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ModelLoadError(f"{_FILE_NAME}: {problems}") from error
+        raise ModelLoadError(f"{CONFIG_FILE}: {problems}") from error
     except ValueError as error:  # not UTF-8, or not TOML
-        raise ModelLoadError(f"{_FILE_NAME} can't be read: {error}") from error
+        raise ModelLoadError(f"{CONFIG_FILE} can't be read: {error}") from error
     return _with_labels_from_file(config, files, name)
 
 
@@ -121,12 +139,12 @@ def _with_labels_from_file(config: ModelConfig, files: ModelFiles, name: str) ->
     if file is None:
         return config
     if config.labels is not None:
-        raise ModelLoadError(f"{_FILE_NAME} has both labels and labels_file; keep one")
+        raise ModelLoadError(f"{CONFIG_FILE} has both labels and labels_file; keep one")
     if Path(file).name != file or file == "..":
-        raise ModelLoadError(f"{_FILE_NAME}: labels_file must be the name of a file in the same folder")
+        raise ModelLoadError(f"{CONFIG_FILE}: labels_file must be the name of a file in the same folder")
     data = files.read(name, file, most_bytes=_MOST_BYTES)
     if data is None:
-        raise ModelLoadError(f"{_FILE_NAME}: the labels_file {file} is not there")
+        raise ModelLoadError(f"{CONFIG_FILE}: the labels_file {file} is not there")
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

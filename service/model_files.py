@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -19,6 +20,11 @@ from structlog.typing import FilteringBoundLogger
 from service.errors import ModelLoadError, StartupError
 
 _log: FilteringBoundLogger = structlog.get_logger()
+
+
+def _warn(place: str, reason: str) -> None:
+    _log.warning("ignored in the model repository", place=place, reason=reason, expected=_LAYOUT)
+
 
 MODEL_FILE = "model.onnx"
 
@@ -29,6 +35,16 @@ _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_WAIT = os.O_NONBLOCK  # else opening a FIFO waits for somebody to write to it
 
 
+class Stamp(NamedTuple):
+    """What changes whenever a file is written or another one takes its place."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
     """What there is of one model."""
@@ -37,6 +53,10 @@ class ModelFolder:
     versions: tuple[int, ...]
     """Ascending."""
 
+    def model_file(self, version: int) -> tuple[str, ...]:
+        """Return the path of a version's file below the repository."""
+        return self.name, str(version), MODEL_FILE
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
@@ -44,12 +64,14 @@ class ModelFiles:
 
     Attributes:
         root: The folder, without links.
+        ignored: Told the place of what isn't part of a model, and why.
     """
 
     root: Path
+    ignored: Callable[[str, str], None] = _warn
 
     @classmethod
-    def at(cls, folder: Path) -> ModelFiles:
+    def at(cls, folder: Path, ignored: Callable[[str, str], None] = _warn) -> ModelFiles:
         """Open a repository.
 
         Raises:
@@ -57,7 +79,7 @@ class ModelFiles:
         """
         if not folder.is_dir():
             raise StartupError(f"the model repository {folder} is not a folder")
-        return cls(folder.resolve())
+        return cls(folder.resolve(), ignored)
 
     def scan(self) -> list[ModelFolder]:
         """Find all models, by name; what isn't one is left alone, with a warning unless it is hidden."""
@@ -83,24 +105,49 @@ class ModelFiles:
         except OSError as error:
             raise ModelLoadError(f"{name} can't be read: {error.strerror}") from error
 
+    def stamps(self, model: ModelFolder) -> dict[tuple[str, ...], Stamp | None]:
+        """Stamp the files beside a model's versions, and the model file of each; None where it is missing."""
+        beside = [(model.name, path.name) for path in self.root.joinpath(model.name).iterdir()]
+        stamps = {path: self.stamp(path) for path in beside if not path[-1].startswith(".")}
+        files = {path: stamp for path, stamp in stamps.items() if stamp is not None}
+        return files | {path: self.stamp(path) for path in map(model.model_file, model.versions)}
+
+    def stamp(self, path: tuple[str, ...]) -> Stamp | None:
+        """Stamp the file at a path below the root; None if there is none."""
+        try:
+            info = self.root.joinpath(*path).stat()
+        except OSError:
+            return None
+        if stat.S_ISDIR(info.st_mode):
+            return None
+        return Stamp(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
     def _model(self, folder: Path) -> ModelFolder | None:
         try:
             self._inside(folder, folder.name)
             versions = self._versions(folder)
         except ModelLoadError as error:
-            _ignore(folder.name, str(error))
+            self.ignored(folder.name, str(error))
         except OSError as error:
-            _ignore(folder.name, error.strerror)
+            self.ignored(folder.name, error.strerror or "it can't be read")
         else:
             if versions:
                 return ModelFolder(folder.name, tuple(sorted(versions)))
-            _ignore(folder.name, "it holds no version")
+            self.ignored(folder.name, "it holds no version")
         return None
 
     def _versions(self, folder: Path) -> list[int]:
         if not _NAME.fullmatch(folder.name):
             raise ModelLoadError("a name is up to 64 letters, digits, dots, hyphens and underscores")
-        return list(_numbers(folder))
+        return list(self._numbers(folder))
+
+    def _numbers(self, folder: Path) -> Iterator[int]:
+        for path in sorted(folder.iterdir()):
+            if _VERSION.fullmatch(path.name):
+                yield int(path.name)
+            elif path.is_dir() and not path.name.startswith("."):
+                place = f"{folder.name}/{path.name}"
+                self.ignored(place, "a version is a number from 1 up, without leading zeros")
 
     def _open(self, place: Path, name: str) -> int:
         """Open a file for reading; nothing that changes in between makes it one outside of the root."""
@@ -130,15 +177,3 @@ def _content(descriptor: int, name: str, most_bytes: int) -> bytes:
         raise ModelLoadError(f"{name} has {info.st_size} bytes; the limit is {most_bytes}")
     with open(descriptor, "rb", closefd=False) as file:
         return file.read(info.st_size)
-
-
-def _numbers(folder: Path) -> Iterator[int]:
-    for path in sorted(folder.iterdir()):
-        if _VERSION.fullmatch(path.name):
-            yield int(path.name)
-        elif path.is_dir() and not path.name.startswith("."):
-            _ignore(f"{folder.name}/{path.name}", "a version is a number from 1 up, without leading zeros")
-
-
-def _ignore(place: str, reason: str | None) -> None:
-    _log.warning("ignored in the model repository", place=place, reason=reason, expected=_LAYOUT)

@@ -5,13 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from service.channel import JSON
 
 STATISTICS = "statistics"
 """What a process has counted. Outlives it: its last answer is handed to the process in its place."""
+COUNTED = "counted"
+"""Metrics that count up. Outlives it as well."""
+PRESENT = "present"
+"""Metrics that tell how things are now."""
 INDEX = "index"
 """The states of all versions in a process."""
+
+SERVED = "served"
+"""The versions that a process serves or has refused, and its labels of them. Outlives it, too."""
 
 _TIMEOUT_S = 2.0
 
@@ -26,16 +34,28 @@ class Census:
     """Processes that were put in the place of one that had ended."""
 
 
+class Respondents(Protocol):
+    """Whoever can ask the processes that serve one port."""
+
+    def ask_all(self, question: str, argument: JSON, timeout_s: float) -> list[JSON]:
+        """Return the answers of all processes that give one in time."""
+
+    def census(self) -> Census:
+        """Count the processes."""
+
+
 class Peers(ABC):
     """All processes that serve one port, this one included.
 
     Attributes:
         count: how many there are meant to be.
+        leads: whether this one decides for all.
         inherited: the last answers of the process in whose place this one is, by question.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, leads: bool = True) -> None:
         self.count = count
+        self.leads = leads
         self.inherited: Mapping[str, JSON] = {}
         self._answers: dict[str, Callable[[JSON], JSON]] = {}
 
@@ -50,6 +70,10 @@ class Peers(ABC):
             LookupError: nobody has said how.
         """
         return self._answers[question](argument)
+
+    @abstractmethod
+    def join(self) -> None:
+        """Be asked from now on: the answers are there, before the first caller is. Blocks."""
 
     @abstractmethod
     def ask_all(self, question: str, argument: JSON = None, timeout_s: float = _TIMEOUT_S) -> list[JSON]:
@@ -68,6 +92,9 @@ class Alone(Peers):
 
     def __init__(self) -> None:
         super().__init__(1)
+
+    def join(self) -> None:
+        """Do nothing: nobody else asks."""
 
     def ask_all(self, question: str, argument: JSON = None, timeout_s: float = _TIMEOUT_S) -> list[JSON]:
         """Return this process's answer."""

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 from threading import Lock, local
 
+from service.cache import ResponseCache
 from service.errors import DrainingError
 from service.job import Job
 from service.lane import Lane
 from service.model import Model
+from service.providers import CPU
 
 
 class Scheduler:
-    """The lanes of all models."""
+    """The lanes of all models.
 
-    def __init__(self, instances: int = 1) -> None:
+    Args:
+        instances: how many batches of one model may run at once; 0: as many as there are CPUs for.
+        cpus: how many there are.
+        cache: what answers equal jobs without a run, if anything does.
+    """
+
+    def __init__(self, instances: int = 1, cpus: int = 1, cache: ResponseCache | None = None) -> None:
         self._instances = instances
+        self._cpus = cpus
+        self._cache = cache
         self._lanes: dict[int, Lane] = {}
         self._lock = Lock()
         self._closed = False
         self._thread = _Thread()
 
     def submit(self, job: Job) -> None:
-        """Queue a job.
+        """Queue a job, or end it at once with an answer that is held.
 
         Raises:
-            OverloadedError: the model's queue is full.
+            QueueFullError: the model's queue is full.
             DrainingError: the scheduler was closed.
         """
+        if self._cache is not None and self._cache.answers(job):
+            return
         lane = self._lanes.get(id(job.model)) or self._new_lane(job.model)
         gathered = self._thread.gathered
         if gathered is None or not lane.is_brisk:
@@ -43,6 +55,17 @@ class Scheduler:
         """
         return _Trip(self._thread)
 
+    def retire(self, model: Model) -> None:
+        """Finish the queued jobs of a model that no call holds any more, and end its lane."""
+        with self._lock:
+            lane = self._lanes.pop(id(model), None)
+        if lane is not None:
+            lane.close()
+
+    def lane(self, model: Model) -> Lane | None:
+        """Return a model's lane, if it has had a job."""
+        return self._lanes.get(id(model))
+
     def close(self) -> None:
         """Refuse new jobs, finish those that are queued, end the threads."""
         with self._lock:
@@ -57,8 +80,13 @@ class Scheduler:
                 raise DrainingError("the server is shutting down; try another one")
             # The lane keeps the model, so no other model can get its id.
             if id(model) not in self._lanes:
-                self._lanes[id(model)] = Lane(model, self._instances)
+                self._lanes[id(model)] = Lane(model, self._instances_of(model))
             return self._lanes[id(model)]
+
+    def _instances_of(self, model: Model) -> int:
+        if self._instances:
+            return self._instances
+        return max(1, self._cpus // model.threads) if model.provider == CPU else 1
 
 
 class _Thread(local):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import StringConstraints as Text
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
 
@@ -55,11 +55,29 @@ class Settings(BaseSettings):
     model_repository: Path | None = None
     """Folder of models, <name>/<version>/model.onnx. Without one, the LeNet that ships is served."""
 
+    watch: bool = True
+    """Follow changes of the model repository while serving; the models that ship are never watched."""
+
+    watch_settle_s: PositiveFloat = 1.0
+    """How long a file of the repository has to be left alone before it counts as written, in seconds."""
+
+    trial_timeout_s: NonNegativeFloat = 120.0
+    """How long a new version may take to load in a process of its own, in seconds. 0: it is not tried."""
+
+    trial_memory_mib: PositiveInt = 4096
+    """Memory that it may take there, in MiB, besides 8 times its file."""
+
+    model_control: bool = False
+    """Offer RepositoryModelLoad and RepositoryModelUnload."""
+
     max_model_bytes: PositiveInt = 2 * 1024 * MiB - 1
     """Largest model file, as large as ONNX files can be. Loading takes several times its size in memory."""
 
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
+
+    metrics_address: str = "127.0.0.1:8002"
+    """Address of the metrics. Empty: none. If it is in use that is an error, unless it is this default."""
 
     transport: Literal["auto", "native", "grpcio"] = "auto"
     """What carries the calls. native is several times faster; auto takes it where it is installed."""
@@ -76,11 +94,11 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = None
     """PEM file with the authorities that vouch for clients: those without a certificate are refused."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where models run. cuda fails if there is no GPU; auto falls back to the CPU and says so."""
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """Where models run. cuda and tensorrt fail if it isn't there; auto takes cuda, or the CPU and says so."""
 
     threads: NonNegativeInt = 0
-    """Threads of one run of a model. 0: as many as the CPU affinity and the cgroup quota give a worker."""
+    """Threads of one run of a model. 0: one if its runs are short, else all CPUs that a worker may use."""
 
     cuda_memory_limit_mib: NonNegativeInt = 0
     """Most GPU memory that the arena of one model takes, in MiB. 0: no limit."""
@@ -91,20 +109,32 @@ class Settings(BaseSettings):
     cuda_cudnn_search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
     """How cuDNN picks a convolution's algorithm. EXHAUSTIVE tries all of them, anew for every shape."""
 
+    tensorrt_fp16: bool = False
+    """Let TensorRT compute in half precision where that is faster. Answers change in the third digit."""
+
+    tensorrt_cache: Path | None = None
+    """Folder for the engines that TensorRT builds, in minutes. Without one it builds anew at every start."""
+
+    cpu_arena: bool = True
+    """Keep the CPU memory that a run took for others, of any model. Off: less memory, slower large runs."""
+
     max_batch_size: PositiveInt = 32
     """Most images of one run. Requests with more are run in slices, which take turns with other requests."""
 
     max_queue_delay_us: NonNegativeInt = 0
     """How long a request waits for others to share its run, in microseconds. 0: not at all."""
 
-    instances: PositiveInt = 1
-    """How many batches of one model may run at once."""
+    instances: NonNegativeInt = 0
+    """How many batches of one model may run at once. 0: as many as its threads leave CPUs for."""
 
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
 
     max_connections: PositiveInt = 1000
     """Most connections of clients. Of more, the idlest are closed within seconds."""
+
+    response_cache_mib: NonNegativeInt = 0
+    """Memory of each worker for answers to give again to equal requests, in MiB. 0: every request runs."""
 
     max_concurrent_calls: PositiveInt = 1024
     """Most requests in a worker at once, decoding included. One more is refused."""
@@ -131,7 +161,7 @@ class Settings(BaseSettings):
     """Longest side of an encoded image, in pixels, checked before it is decoded."""
 
     refuse_non_finite: bool = True
-    """Refuse input tensors that hold NaN or infinity."""
+    """Refuse NaN and infinities in the tensors for classifiers. A model's config.toml may say otherwise."""
 
     tap_sessions: PositiveInt = 4
     """Sessions kept per model for sets of layers that were asked for. Each holds the weights once more."""
@@ -181,6 +211,12 @@ class Settings(BaseSettings):
     access_log_rate: NonNegativeInt = 100
     """Most answered calls a second that get a log line of their own. Calls that fail always do."""
 
+    trace_endpoint: Annotated[str, Field(pattern="^(https?://.+)?$")] = ""
+    """URL of an OpenTelemetry collector, OTLP over gRPC, such as http://localhost:4317; else no traces."""
+
+    trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the calls without a caller's span that are traced. Those with one are if the caller's is."""
+
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse misspelt environment variables, which pydantic-settings ignores.
@@ -203,4 +239,13 @@ def parse_settings(argv: Sequence[str]) -> Settings:
         pydantic.ValidationError: a value is not what its setting takes.
     """
     refuse_unknown_variables()
+    return read_settings(argv)
+
+
+def read_settings(argv: Sequence[str]) -> Settings:
+    """Do the same, with no look at variables that name no setting.
+
+    Raises:
+        pydantic.ValidationError: a value is not what its setting takes.
+    """
     return CliApp.run(Settings, cli_args=list(argv), cli_exit_on_error=True)

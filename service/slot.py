@@ -12,12 +12,12 @@ from structlog.typing import FilteringBoundLogger
 
 from service import supervised
 from service.channel import JSON, Answer, ChannelClosedError, NoAnswerError
-from service.peers import STATISTICS
+from service.peers import COUNTED, SERVED, STATISTICS
 from service.worker_process import WorkerProcess
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
-REMEMBERED = frozenset({STATISTICS})
+REMEMBERED = frozenset({COUNTED, STATISTICS, SERVED})
 """Questions whose last answer outlives the worker that gave it."""
 
 # Before a worker is replaced: longer each time it dies, unless it has lived for long.
@@ -63,6 +63,7 @@ class Slot:
         self._answerers = answerers
         self._changed = changed
         self._memory: dict[str, JSON] = {}
+        self._joined = False
         self._reason = ""
         self._has_served = False
         self._stopping = Event()
@@ -90,11 +91,8 @@ class Slot:
         self._thread.join()
 
     def ask(self, question: str, argument: JSON) -> Future[JSON] | None:
-        """Ask the process, if it serves."""
-        worker = self._worker
-        return (
-            worker.channel.ask(question, argument) if worker is not None and self.models is not None else None
-        )
+        """Ask the process, if it is there and has answers."""
+        return self._worker.channel.ask(question, argument) if self._worker and self._joined else None
 
     def recall(self, question: str, asked: Future[JSON] | None, timeout_s: float) -> list[JSON]:
         """Wait for an answer; without one, take the last that is remembered. Return one or none."""
@@ -139,13 +137,15 @@ class Slot:
         except OSError as error:
             return f"worker {self.number} can't be started: {error.strerror}"
         end = self._worker.run_to_its_end()
-        self.models = None
+        self._joined, self.models = False, None
         return self._reason or f"worker {self.number} {end}"
 
     def _answer(self, question: str, argument: JSON) -> JSON:
         match question:
             case supervised.INHERITED:
                 return self._memory
+            case supervised.JOINED:
+                self._joined = True
             case supervised.SERVING:
                 self.models = argument
                 if self._has_served:

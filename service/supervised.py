@@ -11,6 +11,7 @@ from service.peers import Census, Peers
 
 # What a worker asks its supervisor, or tells it.
 INHERITED = "inherited"
+JOINED = "joined"
 SERVING = "serving"
 FAILED = "failed"
 ASK_ALL = "ask all"
@@ -18,9 +19,11 @@ CENSUS = "census"
 # What the supervisor tells a worker; every other question is for its peers' answers.
 STOP = "stop"
 
-_ANSWERERS = 2
+_ANSWERERS = 4
 # The supervisor waits for all workers, and is given this much longer, or this long by itself.
 _TIMEOUT_S = 2.0
+# At the start, when all processes compete for the CPUs, and no caller waits yet.
+_START_TIMEOUT_S = 60.0
 
 
 class Supervised(Peers):
@@ -30,14 +33,24 @@ class Supervised(Peers):
         stop: set when the worker is to end: it was told, or the supervisor is gone.
     """
 
-    def __init__(self, end: socket.socket, count: int) -> None:
-        """Talk to the supervisor over a connected socket, until `close`."""
-        super().__init__(count)
+    def __init__(self, end: socket.socket, number: int, count: int) -> None:
+        """Talk to the supervisor over a connected socket, until `close`.
+
+        Args:
+            end: The socket.
+            number: Which worker this is, from 1.
+            count: How many there are.
+        """
+        super().__init__(count, leads=number == 1)
         self.stop = Event()
         self._answerers = ThreadPoolExecutor(_ANSWERERS, thread_name_prefix="answer")
         self._supervisor = Channel(end, self._answer, self._answerers)
         Thread(target=self._listen, name="supervisor", daemon=True).start()
-        self.inherited = self._ask(INHERITED, None, {})
+        self.inherited = self._ask(INHERITED, None, {}, _START_TIMEOUT_S)
+
+    def join(self) -> None:
+        """Tell that questions are answered."""
+        self._ask(JOINED, None, None, _START_TIMEOUT_S)
 
     def serving(self, models: tuple[str, ...]) -> None:
         """Tell that calls are answered."""
@@ -45,7 +58,7 @@ class Supervised(Peers):
 
     def failed(self, reason: str) -> None:
         """Tell why this worker can't start."""
-        self._ask(FAILED, reason, None)
+        self._ask(FAILED, reason, None, _START_TIMEOUT_S)
 
     def close(self) -> None:
         """Leave; the supervisor takes this for the end of the process."""

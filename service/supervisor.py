@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from queue import Empty, SimpleQueue
+from types import FrameType
 
 from service.channel import JSON
 from service.errors import StartupError
@@ -44,8 +45,7 @@ class Supervisor:
         Raises:
             StartupError: a worker can't start; the others were ended.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _: self._events.put(signal.Signals(number)))
+        before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             for slot in self._slots:
                 slot.start()
@@ -59,6 +59,8 @@ class Supervisor:
             for slot in self._slots:
                 slot.kill()
             self._answerers.shutdown()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def ask_all(self, question: str, argument: JSON, timeout_s: float) -> list[JSON]:
         """Return the answers of all workers; of one that gives none, what is remembered, if anything."""
@@ -77,6 +79,9 @@ class Supervisor:
             wanted=len(self._slots),
             restarts=sum(slot.restarts for slot in self._slots),
         )
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        self._events.put(signal.Signals(number))
 
     def _models(self) -> list[str]:
         """Name the models that all workers serve."""

@@ -34,18 +34,21 @@ class TensorSpec:
             that numpy lacks it is one that holds all its values: float32 for bfloat16 and float8, int8 for
             int4, uint8 for uint4.
         shape: Sizes of the axes, None for any size; None as a whole if the rank isn't known.
+        bfloat16: Whether it is bfloat16 that float32 stands for.
     """
 
     name: str
     dtype: np.dtype[Any] | None
     shape: Shape | None
+    bfloat16: bool = False
 
 
 def spec_of(name: str, value: onnx.TypeProto | None) -> TensorSpec:
     """Describe a tensor of this type; None: nothing is known of it."""
     if value is None:
         return TensorSpec(name, None, None)
-    return TensorSpec(name, _held_as(value.tensor_type.elem_type), shape_of(value))
+    element = value.tensor_type.elem_type
+    return TensorSpec(name, _held_as(element), shape_of(value), element == TensorProto.BFLOAT16)
 
 
 def shape_of(value: onnx.TypeProto) -> Shape | None:

@@ -10,7 +10,8 @@ import numpy as np
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.device import ending_within, reason_of
+from service.device import ending_within, is_out_of_memory, reason_of
+from service.errors import ModelLoadError
 from service.feeds import blank
 from service.graph import TensorSpec
 from service.model import RUN_ERRORS, Model
@@ -20,12 +21,13 @@ _log: FilteringBoundLogger = structlog.get_logger()
 
 _MOST_BYTES = 256 * MiB
 """Of a run's tensors together: what a run takes, the session's memory arena never gives back."""
-_SLOW_RUN_S = 1.0
-"""After a run that took longer, no larger batch is tried: the start of the server waits for these runs."""
-_TIMEOUT_S = 30.0
+_SLOW_RUN = 1 / 30
+"""Of the time for all. After a run that took longer no larger batch is tried: the server's start waits."""
 
 
-def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIMEOUT_S) -> None:
+def warm_up(
+    model: Model, layers: Sequence[str] = (), *, timeout_s: float | None = None, strict: bool = False
+) -> None:
     """Run a model on batches of 1, 2, 4, ... items, up to its largest batch, as far as time and memory allow.
 
     What the first run of a shape costs (memory, and on a GPU the choice of kernels) no request pays then. The
@@ -35,21 +37,44 @@ def warm_up(model: Model, layers: Sequence[str] = (), *, timeout_s: float = _TIM
     Args:
         model: The model.
         layers: Layers that are to be returned as well as the declared outputs.
-        timeout_s: Most that all runs together may take.
+        timeout_s: Most that all runs together may take; None: what the model's device needs.
+        strict: Whether a lack of memory is an error.
 
     Raises:
-        ModelLoadError: The runs went on until they were stopped.
+        ModelLoadError: The runs went on until they were stopped, or lacked memory.
     """
     outputs = tuple(dict.fromkeys((*(spec.name for spec in model.outputs), *layers)))
-    with ending_within(timeout_s) as options:
+    limit_s = model.trial_timeout_s if timeout_s is None else timeout_s
+    with ending_within(limit_s) as options:
         try:
             for size in _batch_sizes(model, outputs):
                 started_s = time.perf_counter()
                 model.compute({spec.name: blank(spec, size) for spec in model.inputs}, outputs, options)
-                if time.perf_counter() - started_s > _SLOW_RUN_S:
+                if time.perf_counter() - started_s > limit_s * _SLOW_RUN:
                     return
         except RUN_ERRORS as error:
+            if strict and is_out_of_memory(error):
+                raise ModelLoadError(f"a run lacks memory: {reason_of(error)}") from error
             _log.info("model not warmed up", digest=model.digest, reason=reason_of(error))
+
+
+def shortest_run_s(model: Model, runs: int = 3) -> float:
+    """Time a few runs of one blank item, in seconds; infinite if the model can't be run on such.
+
+    Raises:
+        ModelLoadError: The runs went on until they were stopped.
+    """
+    outputs = [spec.name for spec in model.outputs]
+    seconds = [math.inf]
+    with ending_within(model.trial_timeout_s) as options:
+        try:
+            for _ in range(runs if next(_batch_sizes(model, outputs), None) else 0):
+                started_s = time.perf_counter()
+                model.compute({spec.name: blank(spec) for spec in model.inputs}, outputs, options)
+                seconds.append(time.perf_counter() - started_s)
+        except RUN_ERRORS as error:
+            _log.debug("no time of a run", digest=model.digest, reason=reason_of(error))
+    return min(seconds)
 
 
 def _batch_sizes(model: Model, outputs: Sequence[str]) -> Iterator[int]:

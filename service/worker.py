@@ -15,6 +15,7 @@ from contextlib import closing
 
 from service.errors import StartupError
 from service.logs import configure_logs
+from service.port import closed_first
 from service.settings import Settings, parse_settings
 from service.supervised import Supervised
 
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     descriptor, number, *flags = arguments
     settings = parse_settings(flags)
     configure_logs(settings.log_format, settings.log_level, worker=int(number))
-    with closing(Supervised(socket.socket(fileno=int(descriptor)), int(settings.workers))) as peers:
+    end = socket.socket(fileno=int(descriptor))
+    with closing(Supervised(end, int(number), int(settings.workers))) as peers:
         try:
             asyncio.run(_serve(settings, peers))
         except StartupError as error:
@@ -43,8 +45,9 @@ async def _serve(settings: Settings, peers: Supervised) -> None:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, peers.stop.set)
     async with running_server(settings, peers) as server:
-        peers.serving(server.models)
-        await asyncio.to_thread(peers.stop.wait)
+        with closed_first():
+            peers.serving(server.models)
+            await asyncio.to_thread(peers.stop.wait)
 
 
 if __name__ == "__main__":

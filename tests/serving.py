@@ -37,7 +37,12 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     try:
-        chosen = {"grpc_address": "127.0.0.1:0", "device": "cpu", "grace_s": 5.0} | settings
+        chosen = {
+            "grpc_address": "127.0.0.1:0",
+            "device": "cpu",
+            "grace_s": 5.0,
+            "metrics_address": "",
+        } | settings
         async with running_server(Settings.model_validate(chosen)) as server:
             started.set_result((server, asyncio.get_running_loop(), stop))
             await stop.wait()

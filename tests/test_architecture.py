@@ -27,18 +27,31 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"auth", "batching_limits", "errors", "logs", "reloading", "settings"},
-    {"channel", "cpus", "device", "peers", "run_watch", "statistics", "tensors"},
-    {"onnx_file", "operators", "receptive_field", "field_rules", "layers", "graph"},
+    {"auth", "batching_limits", "errors", "logs", "reloading", "settings", "versions"},
+    {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors"},
+    {"histogram", "metrics", "statistics", "channel", "peers"},
+    {
+        "onnx_file",
+        "told_types",
+        "determinism",
+        "operators",
+        "receptive_field",
+        "field_rules",
+        "layers",
+        "graph",
+    },
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
-    {"model_files", "model_config", "classifier", "repository", "loading"},
-    {"scheduler", "lane", "slices", "job"},
+    {"model_files", "model_config", "classifier", "repository", "loading", "version_labels"},
+    {"start_up", "settling", "folder_view", "trial", "changeover", "unison", "reconciler"},
+    {"scheduler", "lane", "slices", "job", "cache"},
+    {"retirement", "watch", "live", "control", "following"},
     {"api"},
     {"transport"},
-    {"reflection", "security", "server"},
+    {"measurements", "exposition", "metrics_port"},
+    {"server", "security", "reflection", "health", "tracing"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
-    {"__main__", "healthcheck"},
+    {"__main__", "healthcheck", "checks", "doctor"},
 )
 MOST_LINES = 300
 
@@ -143,8 +156,8 @@ def test_no_import_cycle() -> None:
         (
             "grpc",
             {
-                *("service.api.status", "service.transport.grpcio", "service.server", "service.reflection"),
-                "service.healthcheck",
+                *("service.api.status", "service.transport.grpcio", "service.reflection"),
+                *("service.health", "service.healthcheck"),
                 *("service.transport.tls", "service.transport.doorkeeper"),
             },
         ),
@@ -153,13 +166,24 @@ def test_no_import_cycle() -> None:
             {
                 *("service.api.classify", "service.api.scores", "service.api.describe"),
                 *("service.server", "service.reflection"),
-                *(f"service.api.oip.{name}" for name in ("answers", "contents", "infer", "interface")),
-                *(f"service.api.oip.{name}" for name in ("known", "query", "metadata", "methods")),
-                *(f"service.api.oip.{name}" for name in ("parameters", "repository")),
+                *(f"service.api.oip.{name}" for name in ("answers", "contents", "control", "infer")),
+                *(f"service.api.oip.{name}" for name in ("interface", "known", "query", "metadata")),
+                *(f"service.api.oip.{name}" for name in ("methods", "parameters", "repository")),
             },
         ),
-        ("onnxruntime", {"service.device", "service.model", "service.run_watch"}),
-        ("asyncio", {"service.transport.grpcio", "service.server", "service.worker", "service.__main__"}),
+        (
+            "asyncio",
+            {
+                "service.transport.grpcio",
+                "service.server",
+                "service.health",
+                "service.worker",
+                "service.__main__",
+            },
+        ),
+        ("opentelemetry", {f"service.api.tracing.{name}" for name in ("exporter", "spans", "tracer")}),
+        ("onnxruntime", {"service.binding", "service.device", "service.model", "service.run_watch"}),
+        ("prometheus_client", {"service.measurements", "service.exposition", "service.metrics_port"}),
     ],
 )
 def test_libraries_stay_in_their_place(library: str, places: set[str]) -> None:
@@ -193,12 +217,12 @@ def test_no_file_is_long(package: str) -> None:
     [
         pytest.param(
             "service.__main__, service.server",
-            "torch training featurelens onnxscript matplotlib",
+            "torch training featurelens onnxscript matplotlib opentelemetry",
             id="the server needs no torch",
         ),
         pytest.param(
             "service.__main__, service.supervisor",
-            "onnxruntime onnx numpy grpc google PIL pygrpc_native",
+            "onnxruntime onnx numpy grpc google PIL pygrpc_native opentelemetry",
             id="the supervisor stays small",
         ),
         pytest.param(
@@ -217,6 +241,16 @@ def test_imports_without_what_it_does_not_need(imported: str, absent: str) -> No
     )
 
     assert (completed.returncode, completed.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("started_by", ["service.__main__", "featurelens.cli, service.__main__"])
+def test_the_server_loads_nothing_large_that_it_does_not_need(started_by: str) -> None:
+    large = {"rich", "pygments", "numpy.random", "PIL.ImageFont", "torch", "matplotlib"}
+    program = f"import sys, {started_by}, service.server; print(*sorted({large} & sys.modules.keys()))"
+
+    loaded = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
+
+    assert loaded == "\n"
 
 
 def test_every_invariant_of_architecture_md_has_a_test() -> None:

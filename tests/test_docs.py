@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from service.api.call_counts import REFUSALS
 from service.api.status import STATUS
+from service.metrics import METRICS
 from service.model_config import ModelConfig
+from service.repository import State
 from service.settings import ENV_PREFIX, Settings
 from tests.serving import serving
 
@@ -22,13 +25,22 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "samples/README.md", "docs/benchmarks.md", "docs/limits.md"]
+METRICS_DOCUMENT = (ROOT / "docs/metrics.md").read_text()
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "samples/README.md"),
+    *("docs/benchmarks.md", "docs/limits.md", "docs/metrics.md"),
+]
 FEATURELENS = Path(sys.executable).with_name("featurelens")
 ADDRESS = "127.0.0.1:8001"
 
 # Commands that are not run here, and where they are.
 ELSEWHERE = {
     "featurelens serve": "tests/e2e, scripts/serving.py",
+    "featurelens models --watch": "tests/featurelens/cli/test_models.py; it never ends",
+    "featurelens models label flowers canary 3 --model-repository mymodels": "as above",
+    "featurelens models rollback flowers --model-repository mymodels": "as above",
+    "featurelens doctor": "tests/featurelens/cli, with addresses that are free",
+    "curl http://127.0.0.1:8002/metrics": "tests/service/test_metrics.py",
     "featurelens serve --tls-cert server.pem --tls-key server.key": "tests/service/test_tls.py",
     "featurelens models --server example.org:8001 --ca ca.pem": "tests/featurelens/test_security.py",
     "featurelens token": "tests/featurelens/cli/test_token.py",
@@ -148,9 +160,9 @@ def test_config_toml_is_one_that_the_server_takes() -> None:
     assert (config.batching.max_batch_size, config.versions.latest) == (16, 1)
 
 
-def table_after(heading: str) -> list[str]:
+def table_after(heading: str, document: str = README) -> list[str]:
     """Return the rows of the first table of a section."""
-    section = README.split(f"{heading}\n", 1)[1]
+    section = document.split(f"{heading}\n", 1)[1]
     return re.findall(r"^\|.*\|$", section.split("\n#", 1)[0], re.MULTILINE)
 
 
@@ -171,6 +183,33 @@ def test_errors_table_names_every_status() -> None:
     rows = table_after("## Errors")[2:]
 
     assert {row.split("`")[1] for row in rows} == {status.name for status in STATUS.values()}
+
+
+def test_metrics_table_is_what_the_server_has() -> None:
+    rows = [
+        f"| `{metric.name}` | {metric.kind.value} | {', '.join(f'`{label}`' for label in metric.labels)} |"
+        f" {metric.meaning} |"
+        for metric in METRICS.values()
+    ]
+
+    assert table_after("## All of them", METRICS_DOCUMENT)[2:] == rows
+
+
+@pytest.mark.parametrize(
+    ("label", "values"),
+    [
+        ("`reason` of `featurelens_refusals_total`", list(REFUSALS.values())),
+        ("`state` of `featurelens_model_state`", [state.value for state in State]),
+    ],
+)
+def test_values_of_labels_are_listed(label: str, values: list[str]) -> None:
+    assert f"| {label} | {', '.join(f'`{value}`' for value in values)} |" in METRICS_DOCUMENT
+
+
+def test_queries_name_metrics_that_exist() -> None:
+    named = set(re.findall(r"(?:nv_inference|grpc_server|featurelens)_\w+", METRICS_DOCUMENT))
+
+    assert {re.sub("_bucket$", "", name) for name in named} <= METRICS.keys()
 
 
 def test_tree_shows_everything_at_the_top() -> None:

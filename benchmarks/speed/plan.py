@@ -116,7 +116,7 @@ def peer(name: str, protocol: Protocol) -> Subject:
 
 BARE = [bare("grpcio", "grpc.aio", 1), bare("grpcio", "grpc.aio", 2)]
 BARE += [bare("native", "native", 1), bare("native", "native", 2)]
-OURS = [featurelens("native"), featurelens("grpcio")]
+OURS = [featurelens("native"), featurelens("native", "--workers=2"), featurelens("grpcio")]
 PEERS = [
     peer("Triton", MODEL_INFER),
     peer("MLServer", MODEL_INFER),

@@ -7,12 +7,13 @@ import sys
 import typer
 
 from featurelens import __version__
-from featurelens.cli import batch, classify, describe, evaluate, extras, token
+from featurelens.cli import batch, classify, describe, doctor, evaluate, extras, models, token, top
 from featurelens.cli.console import CommandError, complain
 from featurelens.errors import FeaturelensError
 
-# For commands that hand their arguments on as they are, --help included.
-_HAND_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+# For commands that hand on what they don't know; and for those that hand on everything, --help included.
+_HAND_ON_UNKNOWN = {"allow_extra_args": True, "ignore_unknown_options": True}
+_HAND_ON = {**_HAND_ON_UNKNOWN, "help_option_names": []}
 
 app = typer.Typer(
     help="Classify images with an ONNX model that is being served, and look inside it.",
@@ -23,9 +24,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(context_settings=_HAND_ON, add_help_option=False)(extras.serve)
+app.command(context_settings=_HAND_ON_UNKNOWN)(doctor.doctor)
 app.command()(classify.classify)
-app.command()(describe.models)
+app.add_typer(models.app, name="models")
 app.command()(describe.layers)
+app.command()(top.top)
 app.command()(batch.batch)
 app.command(context_settings=_HAND_ON, add_help_option=False)(extras.train)
 app.command()(evaluate.evaluate)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
 from featurelens.cli.classify import top
 from featurelens.cli.connection import connected
@@ -17,6 +16,9 @@ from featurelens.cli.rows import Row, RowFile
 from featurelens.client import Client
 from featurelens.requests import ClassifyOptions
 from featurelens.results import Outcome, Prediction
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @connected

@@ -1,17 +1,20 @@
-"""How the command talks: tables, progress and complaints, for people on a terminal and for pipes."""
+"""How the command talks: tables, progress and complaints, for people on a terminal and for pipes.
+
+rich is loaded when something is drawn with it: `featurelens serve` lives long and needs none of it.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
 
 
 class CommandError(Exception):
@@ -25,21 +28,51 @@ class Output(StrEnum):
     JSON = "json"
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as a table; in a pipe as plain columns, parted by two spaces or more."""
-    lines = [[printable(cell) for cell in row] for row in rows]
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    marks: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> None:
+    """Print rows as a table; in a pipe as plain columns, parted by two spaces or more.
+
+    Args:
+        columns: Their headings.
+        rows: Their cells.
+        marks: Cells that look different on a terminal, and how: a text and its style.
+    """
+    from rich.console import Console
+
     console = Console()
     if not console.is_terminal:
+        lines = [[printable(cell) for cell in row] for row in rows]
         return _print_plain([[name.upper() for name in columns], *lines])
+    return console.print(make_table(columns, rows, marks))
+
+
+def make_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    marks: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> Table:
+    """Make a table for a terminal; see `print_table`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(cell) for cell in line))
-    return console.print(table)
+    for row in rows:
+        cells = [printable(cell) for cell in row]
+        table.add_row(*(Text(*marks.get(cell, (cell, ""))) for cell in cells))
+    return table
 
 
-_NUMBERS = {"probability", "parameters"}
+_NUMBERS = {
+    *("probability", "parameters"),
+    *("calls/s", "p50", "p99", "in progress"),
+    *("requests/s", "items/s", "items/run", "queue p50", "queue p99", "waiting"),
+}
 
 
 def _print_plain(lines: Sequence[Sequence[str]]) -> None:
@@ -65,6 +98,9 @@ def complain(message: str) -> None:
 
 def progress(unit: str) -> Progress:
     """Return a progress bar on stderr, for terminals only: done of all, a free `note`, the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     return Progress(
         BarColumn(),

@@ -1,4 +1,4 @@
-"""`featurelens models` and `featurelens layers`: what a server has, and what is in a model."""
+"""`featurelens layers`: what is in a model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,6 @@ from featurelens.cli.console import Output, print_json, print_table
 from featurelens.cli.options import OutputOption, VersionOption
 from featurelens.client import Client
 from featurelens.results import Layer, ModelDescription, ReceptiveField
-
-
-@connected
-def models(client: Client, output: OutputOption = Output.TABLE) -> None:
-    """List the models of a server, every version of each."""
-    summaries = client.models()
-    if output is Output.JSON:
-        print_json([asdict(summary) for summary in summaries])
-        return
-    print_table(
-        ["model", "version", "state", "provider", "digest", "reason"],
-        [[m.name, m.version, m.state, m.provider, m.digest[:12], m.reason] for m in summaries],
-    )
 
 
 @connected

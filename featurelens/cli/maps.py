@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from featurelens.cli.console import CommandError, printable
-from featurelens.maps import draw_layer, draw_overview
 from featurelens.results import Prediction
 
 _OVERVIEW = "overview"
@@ -35,6 +34,8 @@ class MapFolder:
             ) from error
 
     def _save(self, path: str, prediction: Prediction) -> None:
+        from featurelens.maps import draw_layer, draw_overview  # fonts and all: nobody else draws
+
         folder = self._root / _file_name(Path(path).stem, self._taken)
         folder.mkdir(parents=True, exist_ok=True)
         labels = [score.label for score in sorted(prediction.scores, key=lambda score: score.index)]

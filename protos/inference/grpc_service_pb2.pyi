@@ -709,7 +709,9 @@ class ModelInferResponse(_message.Message):
     """The request's."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-        """"queue_ns" and "compute_ns", int64: how long the request waited, and how long its run took."""
+        """Where the time went, int64, in nanoseconds: "decode_ns" making arrays of the request, "queue_ns" waiting for a
+        run, "compute_ns" in the run. Encoding the answer is not in it, as it isn't over when this is encoded.
+        """
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferResponse.InferOutputTensor]:
@@ -879,6 +881,8 @@ class InferStatistics(_message.Message):
     COMPUTE_INPUT_FIELD_NUMBER: _builtins.int
     COMPUTE_INFER_FIELD_NUMBER: _builtins.int
     COMPUTE_OUTPUT_FIELD_NUMBER: _builtins.int
+    CACHE_HIT_FIELD_NUMBER: _builtins.int
+    CACHE_MISS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def success(self) -> Global___StatisticDuration:
         """Requests that were answered, from their arrival on."""
@@ -903,6 +907,16 @@ class InferStatistics(_message.Message):
     def compute_output(self) -> Global___StatisticDuration:
         """Making the answer of the arrays."""
 
+    @_builtins.property
+    def cache_hit(self) -> Global___StatisticDuration:
+        """Requests that the response cache answered, and looking their answers up. They count in success, too, and nowhere
+        else: they take no part in inference_count, queue and the three of compute.
+        """
+
+    @_builtins.property
+    def cache_miss(self) -> Global___StatisticDuration:
+        """Requests that were run because the response cache had no answer, and the time it took, keeping the answer included."""
+
     def __init__(
         self,
         *,
@@ -912,10 +926,12 @@ class InferStatistics(_message.Message):
         compute_input: Global___StatisticDuration | None = ...,
         compute_infer: Global___StatisticDuration | None = ...,
         compute_output: Global___StatisticDuration | None = ...,
+        cache_hit: Global___StatisticDuration | None = ...,
+        cache_miss: Global___StatisticDuration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compute_infer", b"compute_infer", "compute_input", b"compute_input", "compute_output", b"compute_output", "fail", b"fail", "queue", b"queue", "success", b"success"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_hit", b"cache_hit", "cache_miss", b"cache_miss", "compute_infer", b"compute_infer", "compute_input", b"compute_input", "compute_output", b"compute_output", "fail", b"fail", "queue", b"queue", "success", b"success"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_infer", b"compute_infer", "compute_input", b"compute_input", "compute_output", b"compute_output", "fail", b"fail", "queue", b"queue", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hit", b"cache_hit", "cache_miss", b"cache_miss", "compute_infer", b"compute_infer", "compute_input", b"compute_input", "compute_output", b"compute_output", "fail", b"fail", "queue", b"queue", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -48,7 +48,7 @@ class AccessLog:
             "call",
             method=call.method,
             code=_OK if error is None else status_of(error).name,
-            request_id=call.request_id,
+            **call.ids(),
             duration_ms=round(duration_ns / 1e6, 3),
             **facts,
         )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from service.api.tally import Tally
+from service.api.tracing.context import Metadata, callers_span
 from service.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -32,6 +33,18 @@ Observe = Callable[["Call", ServiceError | None, int], None]
 """Is told of every call that ends: why it failed, if it did, and how many nanoseconds it took."""
 
 
+def all_told(*observers: Observe) -> Observe:
+    """Make one of several, which are told in this order."""
+    if len(observers) == 1:
+        return observers[0]
+
+    def tell(call: Call, error: ServiceError | None, duration_ns: int) -> None:
+        for observe in observers:
+            observe(call, error, duration_ns)
+
+    return tell
+
+
 class Call(ABC):
     """One request on its way.
 
@@ -40,6 +53,8 @@ class Call(ABC):
         deadline: on time.monotonic's clock, in seconds.
         started_ns: when it arrived, on time.perf_counter_ns's clock.
         tally: what it asks of a model, once that is known.
+        metadata: what came with it.
+        trace_id: the trace that was begun for it, in hexadecimal; the caller's is in the metadata.
     """
 
     __slots__ = (
@@ -49,13 +64,24 @@ class Call(ABC):
         "_on_end",
         "_request_id",
         "deadline",
+        "metadata",
         "method",
         "started_ns",
         "tally",
+        "trace_id",
     )
 
-    def __init__(self, method: str, deadline: float, request_id: str | None, observe: Observe) -> None:
+    def __init__(
+        self,
+        method: str,
+        deadline: float,
+        request_id: str | None,
+        observe: Observe,
+        metadata: Metadata = (),
+    ) -> None:
         self.method = method
+        self.metadata = metadata
+        self.trace_id = ""
         self._observe = observe
         self.deadline = deadline
         self._request_id = request_id
@@ -72,6 +98,11 @@ class Call(ABC):
             self._request_id = f"{_PROCESS}{next(_numbers):x}"
         return self._request_id
 
+    @property
+    def is_admitted(self) -> bool:
+        """Whether it was let in, as the limits on calls have it."""
+        return self._on_end is not None
+
     def identify(self, request_id: str) -> None:
         """Take the id that the message gives, if it gives one.
 
@@ -84,13 +115,25 @@ class Call(ABC):
             )
         self._request_id = request_id or self._request_id
 
+    def ids(self) -> dict[str, str]:
+        """Tell what the log calls it: its request id, and its trace, if it is part of one."""
+        ids = {"request_id": self.request_id}
+        if self.trace_id:
+            ids["trace_id"] = self.trace_id
+        elif caller := callers_span(self.metadata):
+            ids["trace_id"] = caller.trace_id
+        return ids
+
     def tighten(self, timeout_s: float) -> None:
         """Bring the deadline forward, unless it is sooner already."""
         self.deadline = min(self.deadline, time.monotonic() + timeout_s)
 
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Have the callback called when the call ends, on the thread that ends it."""
-        self._on_end = callback
+    def on_end(self, callback: Callable[[], None]) -> bool:
+        """Have the callback called when the call ends, on the thread that ends it; False if it has ended."""
+        with self._lock:
+            if not self._ended:
+                self._on_end = callback
+            return not self._ended
 
     def succeed(self, answer: bytes) -> None:
         """End the call with an encoded answer."""
@@ -132,7 +175,7 @@ class Call(ABC):
             self._ended = True
         duration_ns = time.perf_counter_ns() - self.started_ns
         if self.tally is not None:
-            self.tally.count(duration_ns, ok=error is None)
+            self.tally.count(duration_ns, error)
         self._observe(self, error, duration_ns)
         if self._on_end is not None:
             self._on_end()

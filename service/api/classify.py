@@ -71,6 +71,7 @@ class ClassifyMethod:
         self._begin(request, call, _in_stream)
 
     def _begin(self, data: bytes, call: Call, frame: Frame) -> None:
+        started_ns = time.perf_counter_ns()
         request = _parse(data)
         call.identify(request.id)
         plan = self._plan(request, call, frame)
@@ -78,7 +79,8 @@ class ClassifyMethod:
             self._limits.check_count(len(request.images.images), "images")
             self._workers.submit(self._decode, plan, list(request.images.images))
         elif request.WhichOneof("input") == "tensor":
-            self._submit(plan, _feed(request.tensor, plan.classifier), decode_ns=0)
+            feed = _feed(request.tensor, plan.classifier)
+            self._submit(plan, feed, time.perf_counter_ns() - started_ns)
         else:
             raise InvalidRequestError("the request holds neither images nor a tensor; send one of them")
 
@@ -113,7 +115,7 @@ class ClassifyMethod:
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
         feeds = {plan.classifier.input.name: feed}
-        model.check_inputs(feeds, finite=self._limits.refuse_non_finite)
+        model.check_inputs(feeds, finite=plan.served.finite)
         self._limits.check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
         plan.tally.layers = len(plan.layers)
@@ -121,6 +123,7 @@ class ClassifyMethod:
         done = partial(self._finish, plan, feed, decode_ns)
         key = run_key(model, feeds, outputs, len(feed))
         job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key)
+        plan.tally.queued_ns = job.queued_ns
         self._scheduler.submit(job)
 
     def _finish(self, plan: _Plan, feed: np.ndarray, decode_ns: int, outcome: Result | ServiceError) -> None:
@@ -139,6 +142,8 @@ class ClassifyMethod:
                 queue_ns=outcome.queue_ns,
                 infer_ns=outcome.compute_ns,
                 output_ns=time.perf_counter_ns() - started_ns,
+                cached=outcome.cached,
+                cache_ns=outcome.cache_ns,
             )
             plan.tally.run_batch_size = outcome.run_batch_size
             plan.call.succeed(answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 
 from google.protobuf.message import DecodeError
@@ -34,7 +34,10 @@ class DescribeMethods:
 
     def list_models(self, request: bytes, call: Call) -> None:
         """Answer with an encoded ListModelsResponse."""
-        response = pb.ListModelsResponse(models=[_summary(entry) for entry in self._repository.entries()])
+        models = [
+            _summary(entry, self._repository.labels(entry.name)) for entry in self._repository.entries()
+        ]
+        response = pb.ListModelsResponse(models=models)
         call.succeed(response.SerializeToString())
 
     def _describe_model(self, data: bytes, call: Call) -> None:
@@ -52,7 +55,7 @@ class DescribeMethods:
         call.succeed(answer)
 
 
-def _summary(entry: Entry) -> pb.ModelSummary:
+def _summary(entry: Entry, labels: Mapping[str, int]) -> pb.ModelSummary:
     model = entry.served.model if entry.served else None
     return pb.ModelSummary(
         name=entry.name,
@@ -61,6 +64,7 @@ def _summary(entry: Entry) -> pb.ModelSummary:
         reason=entry.reason,
         digest=model.digest if model else "",
         provider=model.provider if model else "",
+        labels=[label for label, version in labels.items() if str(version) == entry.version],
     )
 
 
@@ -82,6 +86,7 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         opset=graph.opset,
         producer=graph.producer,
         metadata=graph.metadata,
+        fallback_reason=model.fallback_reason,
     )
 
 

@@ -34,6 +34,8 @@ class Dispatcher:
 
     Attributes:
         observe: to be told of every call that ends.
+        stream: a block in which a transport serves a whole stream of the method that is named.
+        admitted: how many calls of each method were let in so far.
         trip: a block in which a transport's thread dispatches calls that came together; at its end it does
             their runs, if they are short.
     """
@@ -45,11 +47,14 @@ class Dispatcher:
         max_concurrent_calls: int,
         trip: Callable[[], AbstractContextManager[None]],
         observe: Observe,
+        stream: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self.trip = trip
         self.observe = observe
         self.unary = unary
         self.streams = streams
+        self.stream = stream
+        self.admitted = dict.fromkeys([*unary, *streams], 0)
         self._max_concurrent_calls = max_concurrent_calls
         self._in_flight = 0
         self._lock = Lock()
@@ -68,8 +73,9 @@ class Dispatcher:
                 raise OverloadedError(
                     f"{self._max_concurrent_calls} calls are already in progress; try again later"
                 )
-            self._in_flight += 1
-        call.on_end(self._leave)
+            if call.on_end(self._leave):
+                self._in_flight += 1
+                self.admitted[call.method] += 1
 
     def _leave(self) -> None:
         with self._lock:
@@ -81,7 +87,7 @@ def fail(call: Call, error: Exception) -> None:
     if isinstance(error, ServiceError):
         call.fail(error)
     else:
-        _log.error("unexpected error", request_id=call.request_id, exc_info=error)
+        _log.error("unexpected error", **call.ids(), exc_info=error)
         call.fail(InternalError("internal error"))
 
 

@@ -18,7 +18,6 @@ class RequestLimits:
     max_images: int
     max_layers: int
     max_response_bytes: int
-    refuse_non_finite: bool
     images: ImageLimits
 
     def check_count(self, count: int, what: str) -> None:

@@ -10,6 +10,7 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,  # wrong whatever our state: don't retry
     errors.UnknownModelError: grpc.StatusCode.NOT_FOUND,
     errors.ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,  # retry, here or elsewhere
+    errors.ModelRefusedError: grpc.StatusCode.FAILED_PRECONDITION,  # correct its files first
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,  # back off, then retry
     errors.LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,  # ask for less

@@ -173,27 +173,28 @@ class GrpcioTransport:
                 finally:
                     arrived.put_nowait(None)  # no more requests will come
 
-            reader = asyncio.create_task(read())
-            try:
-                reading = True
-                while reading or in_flight:
-                    if (answered := await arrived.get()) is None:
-                        reading = False
-                        continue
-                    call, message = answered
-                    in_flight.remove(call)
-                    self._backlog.add(stream, -len(message))
-                    self._unread.add(context.peer(), len(message))
-                    yield message
-                    slots.release()
-                await reader
-            finally:
-                reader.cancel()
-                self._backlog.forget(stream)
-                abandoned = list(in_flight)
-                in_flight.clear()
-                for call in abandoned:
-                    call.cancel()
+            with self._dispatcher.stream(name):
+                reader = asyncio.create_task(read())
+                try:
+                    reading = True
+                    while reading or in_flight:
+                        if (answered := await arrived.get()) is None:
+                            reading = False
+                            continue
+                        call, message = answered
+                        in_flight.remove(call)
+                        self._backlog.add(stream, -len(message))
+                        self._unread.add(context.peer(), len(message))
+                        yield message
+                        slots.release()
+                    await reader
+                finally:
+                    reader.cancel()
+                    self._backlog.forget(stream)
+                    abandoned = list(in_flight)
+                    in_flight.clear()
+                    for call in abandoned:
+                        call.cancel()
 
         return answer
 
@@ -229,8 +230,9 @@ class _GrpcioCall(Call):
         observe: Observe,
         arrive: Callable[[_GrpcioCall], None],
     ) -> None:
-        request_id = request_id_in(context.invocation_metadata() or ())
-        super().__init__(method, limits.deadline(context.time_remaining()), request_id, observe)
+        metadata = context.invocation_metadata() or ()
+        deadline = limits.deadline(context.time_remaining())
+        super().__init__(method, deadline, request_id_in(metadata), observe, metadata)
         self.outcome: bytes | ServiceError = b""
         self._loop = asyncio.get_running_loop()
         self._arrive = arrive

@@ -33,11 +33,11 @@ def connect(address: str) -> grpc.Channel:
 
 
 def classify(channel: grpc.Channel) -> tuple[grpc.StatusCode, str]:
-    """Make a call; return its status, and the id that the server gave it if it answered."""
+    """Make a call; return its status, and the id that the server gave it, or why there was no answer."""
     try:
         answer = ClassifierStub(channel).Classify(pb.ClassifyRequest(tensor=DIGIT), timeout=TIMEOUT_S)
     except grpc.RpcError as error:
-        return error.code(), ""
+        return error.code(), error.details() or ""
     return OK, answer.id
 
 
@@ -52,7 +52,7 @@ class Client:
     """Calls until it is told to end.
 
     Attributes:
-        outcomes: status and id of every call, in their order.
+        outcomes: of every call, as `classify` returns them.
     """
 
     def __init__(self, address: str) -> None:

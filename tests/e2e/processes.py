@@ -32,6 +32,12 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(TIMEOUT_S)
 
+    @property
+    def resident_bytes(self) -> int:
+        """What the process holds in memory."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def workers(self) -> set[int]:
         """Return the ids of the processes that it has started."""
         processes = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
@@ -60,11 +66,13 @@ def has_ended(process: int, timeout_s: float = TIMEOUT_S) -> bool:
 
 def lines_of(log: Path, event: str) -> list[dict[str, Any]]:
     """Return the lines of a server's log about an event."""
-    return [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == event]
+    written, _, _ = log.read_text().rpartition("\n")  # what follows is being written
+    return [line for line in map(json.loads, written.splitlines()) if line["event"] == event]
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "service", "--grpc-address", "127.0.0.1:0", "--device", "cpu", *arguments]
+    chosen = ["--grpc-address", "127.0.0.1:0", "--metrics-address", "", "--device", "cpu", *arguments]
+    return [sys.executable, "-m", "service", *chosen]
 
 
 @contextmanager

@@ -36,6 +36,33 @@ def test_sigint_ends_it_as_well() -> None:
         assert server.process.wait(TIMEOUT_S) == 0
 
 
+@pytest.mark.parametrize("layers", [[], ["conv1", "relu1"]], ids=["small answers", "answers of 10 MB"])
+@pytest.mark.parametrize("transport", ["grpcio", "native"])
+def test_every_call_that_was_accepted_is_answered_after_sigterm(
+    tmp_path: Path, transport: str, layers: list[str]
+) -> None:
+    """Judged by the history: what the log calls OK is what the clients got, the rest was never taken."""
+    images = pack(np.zeros((256, 1, 32, 32), np.float32))
+    log = tmp_path / "log"
+    with (
+        server_process("--transport", transport, "--default-deadline-s=60", log=log) as server,
+        grpc.insecure_channel(server.address, [("grpc.max_receive_message_length", -1)]) as channel,
+    ):
+        stub = ClassifierStub(channel)
+        requests = [pb.ClassifyRequest(id=str(i), tensor=images, layers=layers) for i in range(30)]
+        calls = {request.id: stub.Classify.future(request) for request in requests}
+        calls["0"].result(timeout=TIMEOUT_S)
+        server.process.send_signal(signal.SIGTERM)
+        outcomes = {name: call.code() for name, call in calls.items()}
+        assert server.process.wait(TIMEOUT_S) == 0
+    taken = {call["request_id"]: call["code"] for call in lines_of(log, "call")}
+    assert set(taken.values()) <= {"OK", "UNAVAILABLE"}  # answered, or refused because the server drains
+    answered = {name for name, code in taken.items() if code == "OK"}
+    assert {name for name, code in outcomes.items() if code is grpc.StatusCode.OK} == answered
+    refused = {code for name, code in outcomes.items() if name not in answered}
+    assert refused <= {grpc.StatusCode.UNAVAILABLE}
+
+
 def test_a_second_signal_ends_it_at_once() -> None:
     with server_process("--drain-s", "600") as server, grpc.insecure_channel(server.address) as channel:
         server.process.send_signal(signal.SIGTERM)
@@ -73,7 +100,7 @@ def test_two_servers_never_share_a_port() -> None:
     [
         (["--model-repository", "/nowhere"], 1, "the model repository /nowhere is not a folder"),
         (["--device", "cuda"], 1, "pip install 'featurelens[cuda]'"),
-        (["--device", "tpu"], 2, "device: Input should be 'auto', 'cpu' or 'cuda'"),
+        (["--device", "tpu"], 2, "device: Input should be 'auto', 'cpu', 'cuda' or 'tensorrt'"),
         (["--grpc-address", "nonsense"], 1, "can't listen on nonsense"),
         (["--devce", "cpu"], 2, "unrecognized arguments: --devce"),
     ],

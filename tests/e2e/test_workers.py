@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -17,6 +18,7 @@ from tests.e2e.clients import OK, classify, connect, process_of, successes
 from tests.e2e.processes import (
     TIMEOUT_S,
     ServerProcess,
+    command,
     has_ended,
     run_to_its_end,
     server_process,
@@ -97,6 +99,17 @@ def test_a_second_signal_ends_all_at_once() -> None:
 
             assert server.process.wait(TIMEOUT_S) == 128 + signal.SIGTERM
         assert all(has_ended(worker) for worker in workers)
+
+
+def test_a_signal_while_workers_start_ends_all_in_order() -> None:
+    with subprocess.Popen(command("--workers", str(WORKERS)), stdout=subprocess.PIPE, text=True) as process:
+        server = ServerProcess(process, line="", address="")
+        while len(workers := server.workers()) < WORKERS:
+            assert process.poll() is None
+
+        assert server.terminate() == 0
+        assert all(has_ended(worker) for worker in workers)
+        assert process.communicate()[0] == ""
 
 
 def test_a_worker_that_cannot_start_ends_all_with_its_reason() -> None:

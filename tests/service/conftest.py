@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
 import grpc
+import numpy as np
 import onnx
 import pytest
 
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
+from service.model import Model
 from tests.service import onnx_models
 from tests.serving import Serving
 from tests.serving import serving as run_server
@@ -54,6 +57,32 @@ def stub(channel: grpc.Channel) -> ClassifierStub:
 async def async_stub(server_address: str) -> AsyncIterator[ClassifierAsyncStub]:
     async with grpc.aio.insecure_channel(server_address) as channel:
         yield ClassifierStub(channel)
+
+
+class HeldRuns:
+    """Lets the test decide when a run of any model goes on."""
+
+    def __init__(self) -> None:
+        self.started = Event()
+        self.may_run = Event()
+        self.count = 0
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldRuns]:
+    """Hold the runs of a server that the test starts next; those of its start pass."""
+    runs = HeldRuns()
+    run = Model.run
+
+    def hold(self: Model, feeds: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str]) -> object:
+        runs.count += 1
+        runs.started.set()
+        assert runs.may_run.wait(60)
+        return run(self, feeds, outputs)
+
+    monkeypatch.setattr(Model, "run", hold)
+    yield runs
+    runs.may_run.set()
 
 
 @pytest.fixture

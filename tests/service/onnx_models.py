@@ -169,8 +169,8 @@ def looping() -> onnx.ModelProto:
     return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], constants)
 
 
-def endless(batch: int | str = "n") -> onnx.ModelProto:
-    """A Loop of 2^62 turns."""
+def endless(batch: int | str = "n", turns: int = 2**62) -> onnx.ModelProto:
+    """A Loop that takes as long as it is told to; x [n, 2] to the same, if the turns are even."""
     body = helper.make_graph(
         [node("Identity", "going_on", "go_on"), node("Neg", "state", "negative")],
         "body",
@@ -181,7 +181,7 @@ def endless(batch: int | str = "n") -> onnx.ModelProto:
         ],
         [value("go_on", [], TensorProto.BOOL), value("negative", [batch, 2])],
     )
-    constants = {"turns": np.array(2**62, np.int64), "yes": np.array(True)}
+    constants = {"turns": np.array(turns, np.int64), "yes": np.array(True)}
     nodes = [node("Loop", "turns yes x", "y", body=body)]
     return model(nodes, [value("x", [batch, 2])], [value("y", [batch, 2])], constants)
 

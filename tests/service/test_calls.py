@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from queue import Queue
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -18,38 +18,12 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from service.model import Model
+from tests.service.conftest import HeldRuns
 from tests.service.test_classify import digits
 from tests.serving import Serving
 
 REQUEST = pb.ClassifyRequest(tensor=pack(digits(1)))
 TIMEOUT_S = 20
-
-
-class HeldRuns:
-    """Lets the test decide when a run of any model goes on."""
-
-    def __init__(self) -> None:
-        self.started = Event()
-        self.may_run = Event()
-        self.count = 0
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldRuns]:
-    """Hold the runs of a server that the test starts next; its warm-up passes."""
-    runs = HeldRuns()
-    run = Model.run
-
-    def hold(self: Model, feeds: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str]) -> object:
-        if len(next(iter(feeds.values()))) and feeds["image"].any():  # the warm-up's input is blank
-            runs.count += 1
-            runs.started.set()
-            assert runs.may_run.wait(TIMEOUT_S)
-        return run(self, feeds, outputs)
-
-    monkeypatch.setattr(Model, "run", hold)
-    yield runs
-    runs.may_run.set()
 
 
 def error_of(call: Callable[[], object]) -> tuple[str, str]:
@@ -185,23 +159,48 @@ def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> Non
     assert error_of(lambda: stub.Check(health_pb2.HealthCheckRequest(service="x")))[0] == "NOT_FOUND"
 
 
-def test_health_watch_sees_the_drain(serving: Serving) -> None:
-    seen: Queue[int | str] = Queue()
+def watch_health(channel: grpc.Channel, service: str = "") -> Queue[str]:
+    """Watch a service on a thread of its own; the queue gets its states, then the status of the end."""
+    seen: Queue[str] = Queue()
+    call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service))
 
-    def watch(address: str) -> None:
-        with grpc.insecure_channel(address) as channel:
-            try:
-                for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()):
-                    seen.put(answer.status)
-            except grpc.RpcError:
-                seen.put("ended by the server")
+    def watch() -> None:
+        try:
+            for answer in call:
+                seen.put(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+        except grpc.RpcError:
+            seen.put(call.code().name)
 
-    with serving(drain_s=0.2, grace_s=0.2) as server:
-        watcher = Thread(target=watch, args=[server.address])
-        watcher.start()
-        assert seen.get(timeout=TIMEOUT_S) == health_pb2.HealthCheckResponse.SERVING
-    watcher.join()
-    assert [seen.get(), seen.get()] == [health_pb2.HealthCheckResponse.NOT_SERVING, "ended by the server"]
+    Thread(target=watch, daemon=True).start()
+    return seen
+
+
+@pytest.mark.parametrize("drain_s", [0, 0.2])
+def test_open_watches_see_the_drain_and_do_not_hold_up_the_stop(serving: Serving, drain_s: float) -> None:
+    """Were they waited for, the server would take the grace, which is longer than this test may."""
+    names = ("", "featurelens.v1.Classifier", "")
+    with ExitStack() as stack:
+        with serving(drain_s=drain_s, grace_s=600) as server:
+            channels = [stack.enter_context(grpc.insecure_channel(server.address)) for _ in names]
+            watches = [watch_health(*watched) for watched in zip(channels, names, strict=True)]
+            assert [seen.get(timeout=TIMEOUT_S) for seen in watches] == ["SERVING"] * 3
+        ends = [(seen.get(timeout=TIMEOUT_S), seen.get(timeout=TIMEOUT_S)) for seen in watches]
+    assert ends == [("NOT_SERVING", "UNAVAILABLE")] * 3
+
+
+def test_a_watch_outlives_others_of_the_same_service(serving: Serving) -> None:
+    with ExitStack() as stack:
+        with serving() as server:
+            first, second = (stack.enter_context(grpc.insecure_channel(server.address)) for _ in range(2))
+            leaving, staying = watch_health(first), watch_health(second)
+            assert [leaving.get(timeout=TIMEOUT_S), staying.get(timeout=TIMEOUT_S)] == ["SERVING"] * 2
+            first.close()
+            assert leaving.get(timeout=TIMEOUT_S) == "CANCELLED"
+        assert staying.get(timeout=TIMEOUT_S) == "NOT_SERVING"
+
+
+def test_watching_an_unknown_service_is_no_error(channel: grpc.Channel) -> None:
+    assert watch_health(channel, "x").get(timeout=TIMEOUT_S) == "SERVICE_UNKNOWN"
 
 
 def test_reflection_lists_the_services(channel: grpc.Channel) -> None:

@@ -68,10 +68,19 @@ def test_a_tensor_gets_the_probabilities_of_onnx_runtime(stub: ClassifierStub) -
     np.testing.assert_allclose(probabilities(response), expected, atol=1e-6)
     assert (response.id, response.model, response.version) == ("mine", "lenet", "1")
     assert len(response.digest) == 64
-    assert response.timings.compute_ns > 0
     assert response.timings.run_batch_size >= 3
     assert not response.feature_maps
     assert not response.HasField("input")
+
+
+@pytest.mark.parametrize("of", ["tensor", "images"])
+def test_an_answer_tells_the_times_of_its_stages(stub: ClassifierStub, of: str) -> None:
+    tensor = pb.ClassifyRequest(tensor=pack(digits(3)))
+    request = tensor if of == "tensor" else of_images(SAMPLES[0].read_bytes())
+    unary, (streamed,) = stub.Classify(request), stub.ClassifyStream(iter([request]))
+
+    for timings in (unary.timings, streamed.response.timings):
+        assert min(timings.decode_ns, timings.queue_ns, timings.compute_ns) > 0
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)

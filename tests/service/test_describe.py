@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import unpack
+from service.errors import StartupError
 from tests.service.test_classify import LAYERS, MODEL
 from tests.serving import Serving
 
@@ -34,6 +35,25 @@ def test_list_models(stub: ClassifierStub) -> None:
         digest=hashlib.sha256(MODEL.read_bytes()).hexdigest(),
         provider="CPUExecutionProvider",
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"), [("cpu", ""), ("auto", "this ONNX Runtime has no CUDAExecutionProvider, only ")]
+)
+def test_a_fallback_to_the_cpu_is_told_with_its_reason(serving: Serving, device: str, reason: str) -> None:
+    with serving(device=device) as server, grpc.insecure_channel(server.address) as channel:
+        response = ClassifierStub(channel).DescribeModel(pb.DescribeModelRequest())
+    assert response.provider == "CPUExecutionProvider"
+    assert response.fallback_reason.partition(" only ")[0] == reason.removesuffix(" only ")
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_server_does_not_start_without_the_device_that_it_was_told_to_use(
+    serving: Serving, device: str
+) -> None:
+    missing = pytest.raises(StartupError, match=f"^device {device}: this ONNX Runtime has no ")
+    with missing, serving(device=device):
+        pass
 
 
 def test_the_model_explains_itself(stub: ClassifierStub) -> None:

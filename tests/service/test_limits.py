@@ -20,12 +20,9 @@ from service.model import Model
 from service.settings import Settings
 from tests.e2e.attacker import Attacker, read_until_reset
 from tests.service import onnx_models
-from tests.service.conftest import add_model
-from tests.service.test_calls import HeldRuns, held
+from tests.service.conftest import HeldRuns, add_model
 from tests.service.test_classify import digits, encoded
 from tests.serving import Serving
-
-__all__ = ["held"]  # the fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 20.0

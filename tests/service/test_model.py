@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from service.device import CPU, Execution, create_session
+from service.device import Execution, create_session
 from service.errors import ExecutionError, InvalidRequestError, ModelLoadError, UnknownLayerError
 from service.graph import Array, TensorSpec
 from service.model import Model
+from service.providers import CPU
 from tests.service.onnx_models import (
     counting,
     exposed_initializer,

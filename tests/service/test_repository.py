@@ -23,7 +23,7 @@ from tests.serving import Serving
 
 
 def load(folder: Path) -> Repository:
-    return load_repository(Settings(model_repository=folder, device="cpu"))
+    return load_repository(Settings(model_repository=folder, device="cpu")).repository
 
 
 def test_the_newest_ready_version_answers(repository: Path) -> None:

@@ -31,6 +31,8 @@ class DoublingModel:
 
     def __init__(self, limits: BatchingLimits = BatchingLimits(4, 3), *, batches: bool = True) -> None:  # noqa: B008 - frozen
         self.batching = limits
+        self.threads = 1
+        self.provider = "CPUExecutionProvider"
         self._batches = batches
         self.entered: Queue[list[float]] = Queue()
         self.may_run = Event()
@@ -209,6 +211,32 @@ def test_instances_run_batches_at_once() -> None:
     entered = [caller.model.entered.get(timeout=TIMEOUT_S) for _ in range(2)]  # neither has ended
     caller.model.may_run.set()
     assert sorted(entered) == [[1], [2]]
+    scheduler.close()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "threads", "provider", "expected"),
+    [
+        (4, 1, "CPUExecutionProvider", 4),
+        (4, 4, "CPUExecutionProvider", 1),
+        (2, 4, "CPUExecutionProvider", 1),
+        (4, 1, "CUDAExecutionProvider", 1),
+    ],
+)
+def test_a_model_has_as_many_instances_as_its_threads_leave_cpus_for(
+    cpus: int, threads: int, provider: str, expected: int
+) -> None:
+    scheduler = Scheduler(instances=0, cpus=cpus)
+    model = DoublingModel(BatchingLimits(max_batch_size=1, max_queue_size=9))
+    model.threads, model.provider = threads, provider
+    caller = Caller(scheduler, model)
+    caller.model.may_run.clear()
+    for i in range(expected + 1):
+        caller.submit(str(i), [i])
+    for _ in range(expected):
+        caller.model.entered.get(timeout=TIMEOUT_S)
+    assert caller.model.entered.empty()
+    caller.model.may_run.set()
     scheduler.close()
 
 

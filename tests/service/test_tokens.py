@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,17 @@ def test_tokens_in_plain_text_are_worth_a_warning(address: str, warnings: int) -
         assert guard_of(Settings(grpc_address=address, tokens=(hash_of(TOKEN),)))
         assert guard_of(Settings(grpc_address=address)) is None
     assert [line["event"] for line in lines] == ["tokens travel in plain text; switch TLS on"] * warnings
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"grpc_address": "0.0.0.0:8001"}, True),
+        ({"grpc_address": "127.0.0.1:8001"}, False),
+        ({"grpc_address": "0.0.0.0:8001", "control_tokens": (hash_of(CONTROL),)}, False),
+        ({"grpc_address": "0.0.0.0:8001", "tokens": (hash_of(TOKEN),)}, True),
+    ],
+)
+def test_strangers_never_load_models(settings: dict[str, object], refused: bool) -> None:
+    with pytest.raises(StartupError, match="model_control needs") if refused else nullcontext():
+        guard_of(Settings.model_validate({"model_control": True, **settings}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from service.errors import ModelLoadError
 from service.graph import Array
 from service.model import Model
 from service.taps import TapCounts
-from service.warm_up import warm_up
+from service.warm_up import shortest_run_s, warm_up
 from tests.service.onnx_models import (
     channels_last,
     endless,
@@ -34,6 +35,12 @@ from tests.service.onnx_models import (
 def load(proto: onnx.ModelProto, max_batch_size: int = 64) -> Model:
     batching = BatchingLimits(max_batch_size=max_batch_size)
     return Model(proto.SerializeToString(), Execution(), batching=batching)
+
+
+def quotient() -> onnx.ModelProto:
+    """A model that fails for zeros."""
+    integers = [value(name, ["n", 2], TensorProto.INT64) for name in "xyz"]
+    return model([node("Div", "x y", "z")], integers[:2], integers[2:])
 
 
 SizesOf = Callable[..., list[int]]
@@ -94,7 +101,7 @@ def test_an_input_that_is_too_large_is_not_made_up(sizes_of: SizesOf) -> None:
 def test_no_larger_batch_is_tried_after_a_slow_run(
     sizes_of: SizesOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.warm_up._SLOW_RUN_S", 0.0)
+    monkeypatch.setattr("service.warm_up._SLOW_RUN", 0.0)
     assert sizes_of(load(lenet())) == [1]
 
 
@@ -106,10 +113,15 @@ def test_layers_are_warmed_up_with_the_outputs(sizes_of: SizesOf) -> None:
 
 def test_a_run_that_fails_is_no_reason_to_refuse_a_model() -> None:
     """Zeros are no divisors, and callers may never send any."""
-    integers = [value(name, ["n", 2], TensorProto.INT64) for name in "xyz"]
     with capture_logs() as logs:
-        warm_up(load(model([node("Div", "x y", "z")], integers[:2], integers[2:])))
+        warm_up(load(quotient()))
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("model not warmed up", "info")]
+
+
+def test_a_model_is_given_the_time_that_its_device_needs() -> None:
+    loaded = Model(endless(batch=1).SerializeToString(), Execution(trial_timeout_s=0.2))
+    with capture_logs(), pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
+        warm_up(loaded)
 
 
 def test_a_run_without_end_is_stopped_and_refused() -> None:
@@ -117,7 +129,23 @@ def test_a_run_without_end_is_stopped_and_refused() -> None:
         warm_up(load(endless(batch=1)), timeout_s=0.2)
 
 
-def test_so_is_one_that_finds_out_whether_rows_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.model._TRIAL_TIMEOUT_S", 0.2)
+def test_so_is_one_that_finds_out_whether_rows_are_independent() -> None:
     with pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
-        load(endless())
+        Model(endless().SerializeToString(), Execution(trial_timeout_s=0.2))
+
+
+def test_the_shortest_of_a_few_runs_is_timed() -> None:
+    assert 0 < shortest_run_s(load(lenet())) < 1
+
+
+@pytest.mark.parametrize("build", [free_size, quotient], ids=["of any size", "that always fails"])
+def test_a_model_that_can_not_be_run_on_blank_inputs_has_no_shortest_run(
+    build: Callable[[], onnx.ModelProto],
+) -> None:
+    assert shortest_run_s(load(build())) == math.inf
+
+
+def test_timing_ends_with_a_run_without_end() -> None:
+    loaded = Model(endless(batch=1).SerializeToString(), Execution(trial_timeout_s=0.2))
+    with pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
+        shortest_run_s(loaded)

@@ -214,7 +214,9 @@ class ClassifyRequest(_message.Message):
     model: _builtins.str
     """Name of the model; empty: the only model there is."""
     version: _builtins.str
-    """Version of the model, as ListModels gives it; empty: the newest that is ready."""
+    """Version of the model, or one of its labels, as ListModels gives them; empty: the version labelled "stable",
+    or the newest that is ready.
+    """
     id: _builtins.str
     """Chosen by the caller, returned in the answer, and the request id of the server's log. Needed in a stream."""
     top_k: _builtins.int
@@ -314,7 +316,9 @@ Global___Classification: _TypeAlias = Classification  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Where the time of a request went. Parts that waited on each other can overlap with other requests' parts."""
+    """Where the time of a request went. Parts that waited on each other can overlap with other requests' parts.
+    Encoding the answer is not among them, as it isn't over when this is encoded.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -323,13 +327,15 @@ class Timings(_message.Message):
     COMPUTE_NS_FIELD_NUMBER: _builtins.int
     RUN_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     decode_ns: _builtins.int
-    """Decoding and preprocessing images, in nanoseconds."""
+    """Decoding and preprocessing images, or reading the tensor, in nanoseconds."""
     queue_ns: _builtins.int
     """Waiting for a run of the model, in nanoseconds."""
     compute_ns: _builtins.int
     """The run, which other requests may have shared, in nanoseconds."""
     run_batch_size: _builtins.int
-    """How many images that run held, over all the requests that shared it."""
+    """How many images that run held, over all the requests that shared it; 0 if nothing was run because the response
+    cache had the answer.
+    """
     def __init__(
         self,
         *,
@@ -495,6 +501,7 @@ class ModelSummary(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The folder's name in the repository."""
     version: _builtins.str
@@ -502,11 +509,15 @@ class ModelSummary(_message.Message):
     state: Global___ModelState.ValueType
     """Whether it can be called."""
     reason: _builtins.str
-    """Why not, if it can't."""
+    """Why not, if it can't; if it can, why a change to it was refused."""
     digest: _builtins.str
     """SHA-256 of the model file, in lower-case hexadecimal; empty until it is ready."""
     provider: _builtins.str
     """The execution provider that runs it, as ONNX Runtime names it; empty until it is ready."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that requests may use for this version in place of its number."""
+
     def __init__(
         self,
         *,
@@ -516,10 +527,11 @@ class ModelSummary(_message.Message):
         reason: _builtins.str = ...,
         digest: _builtins.str = ...,
         provider: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "labels", b"labels", "name", b"name", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,7 +573,7 @@ class DescribeModelRequest(_message.Message):
     model: _builtins.str
     """Name of the model; empty: the only model there is."""
     version: _builtins.str
-    """Version of the model; empty: the newest that is ready."""
+    """Version of the model, or one of its labels; empty: as in ClassifyRequest."""
     include_weights: _builtins.bool
     """Also return the weights of every layer."""
     def __init__(
@@ -821,6 +833,7 @@ class DescribeModelResponse(_message.Message):
     OPSET_FIELD_NUMBER: _builtins.int
     PRODUCER_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    FALLBACK_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The folder's name in the repository."""
     version: _builtins.str
@@ -835,6 +848,8 @@ class DescribeModelResponse(_message.Message):
     """Version of the ONNX operator set."""
     producer: _builtins.str
     """What wrote the file, such as "pytorch 2.13.0"."""
+    fallback_reason: _builtins.str
+    """Why it runs on the CPU although the server looked for a better device; else empty."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes, in the order of the model's output."""
@@ -875,10 +890,11 @@ class DescribeModelResponse(_message.Message):
         opset: _builtins.int = ...,
         producer: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        fallback_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fallback_reason", b"fallback_reason", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from protos.inference import messages as pb
 from service.api.oip import strings
-from service.api.oip.datatypes import BYTES, WIRE, datatype_of
+from service.api.oip.datatypes import ANSWER_WIRE, BYTES, datatype_of
 from service.api.wire import LONGEST_VARINT, prefix, text, varint
 from service.errors import InvalidRequestError
 from service.job import Result
@@ -32,7 +32,7 @@ class Form:
         self._names = names
         self._last: tuple[_Kinds, list[bytes]] = ([], [])
 
-    def encode(self, request_id: str, outputs: Sequence[np.ndarray], result: Result) -> bytes:
+    def encode(self, request_id: str, outputs: Sequence[np.ndarray], decode_ns: int, result: Result) -> bytes:
         """Encode a ModelInferResponse.
 
         Raises:
@@ -50,7 +50,7 @@ class Form:
             parts += (head, *_raw(array))
         if request_id:
             parts += text(_ID, request_id.encode())
-        parts += _timings(result)
+        parts += _timings(decode_ns, result)
         return b"".join(parts)
 
     def _before(self, kinds: _Kinds) -> list[bytes]:
@@ -89,7 +89,7 @@ def _raw(array: np.ndarray) -> tuple[bytes | memoryview, ...]:
     """Return the elements as they go into the message; of texts with what comes before them."""
     if (datatype := datatype_of(array.dtype)) == BYTES:
         return text(_RAW, strings.encoded(array))
-    return (np.ascontiguousarray(array, WIRE[datatype]).data,)
+    return (np.ascontiguousarray(array, ANSWER_WIRE[datatype]).data,)
 
 
 def _before_number(name: bytes) -> list[bytes]:
@@ -103,11 +103,16 @@ def _before_number(name: bytes) -> list[bytes]:
     return [before(length) for length in range(LONGEST_VARINT + 1)]
 
 
-def _timings(result: Result) -> tuple[bytes, ...]:
+def _timings(decode_ns: int, result: Result) -> tuple[bytes, ...]:
     """Encode the parameters that tell where the time went."""
-    queue, compute = varint(result.queue_ns), varint(result.compute_ns)
-    return _BEFORE_QUEUE[len(queue)], queue, _BEFORE_COMPUTE[len(compute)], compute
+    decode, queue, compute = varint(decode_ns), varint(result.queue_ns), varint(result.compute_ns)
+    return (
+        *(_BEFORE_DECODE[len(decode)], decode),
+        *(_BEFORE_QUEUE[len(queue)], queue),
+        *(_BEFORE_COMPUTE[len(compute)], compute),
+    )
 
 
+_BEFORE_DECODE = _before_number(b"decode_ns")
 _BEFORE_QUEUE = _before_number(b"queue_ns")
 _BEFORE_COMPUTE = _before_number(b"compute_ns")

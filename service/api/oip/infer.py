@@ -14,6 +14,7 @@ from service.api.dispatch import fail, failing
 from service.api.limits import RequestLimits
 from service.api.oip import answers, contents, parameters
 from service.api.oip.classification import classify
+from service.api.oip.datatypes import narrowed
 from service.api.oip.interface import Interface, Interfaces, Wanted, takes_images
 from service.api.oip.known import KnownRequests
 from service.api.oip.query import Feeds, Query, Urgency, query, urgency
@@ -51,7 +52,7 @@ class _Question:
         self.query = query
         self.input_ns = input_ns
         self.tally.layers = query.layers
-        return Job(
+        job = Job(
             self.served.model,
             feeds,
             query.names,
@@ -61,6 +62,8 @@ class _Question:
             query.urgency.priority,
             query.run_key,
         )
+        self.tally.queued_ns = job.queued_ns
+        return job
 
     def answer(self, outcome: Result | ServiceError) -> None:
         """Encode what the run gave; called on the scheduler's thread, so it ends the call itself."""
@@ -69,7 +72,8 @@ class _Question:
                 raise outcome
             started_ns = time.perf_counter_ns()
             outputs = [_value(self.served, wanted, outcome) for wanted in self.query.outputs]
-            answer = self.frame(self.query.form.encode(self.request_id, outputs, outcome))
+            encoded = self.query.form.encode(self.request_id, outputs, self.input_ns, outcome)
+            answer = self.frame(encoded)
             self.limits.check_answer(len(answer))
             output_ns = time.perf_counter_ns() - started_ns
             self.tally.run_batch_size = outcome.run_batch_size
@@ -80,6 +84,8 @@ class _Question:
                 outcome.queue_ns,
                 outcome.compute_ns,
                 output_ns,
+                outcome.cached,
+                outcome.cache_ns,
             )
             self.call.succeed(answer)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's
@@ -117,7 +123,7 @@ class InferMethod:
         if (timeout_s := known.query.urgency.timeout_s) is not None:
             call.tighten(timeout_s)
         feeds = known.feeds(data)
-        if self._limits.refuse_non_finite:
+        if served.finite:
             for name, feed in feeds.items():
                 check_finite(feed, name)
         self._scheduler.submit(question.job(known.query, feeds, time.perf_counter_ns() - started_ns))
@@ -190,7 +196,7 @@ def _check_input(tensor: pb.ModelInferRequest.InferInputTensor, interface: Inter
     if (expected := interface.datatypes.get(tensor.name)) is None:
         known = ", ".join(f'"{name}"' for name in interface.datatypes)
         raise InvalidRequestError(f'no input "{tensor.name[:100]}"; expected {known}')
-    if tensor.datatype != expected and (tensor.datatype, expected) != ("BF16", "FP32"):
+    if tensor.datatype != expected and {tensor.datatype, expected} != {"BF16", "FP32"}:
         raise InvalidRequestError(
             f'the input "{tensor.name}" has datatype "{tensor.datatype[:100]}"; expected "{expected}"'
         )
@@ -207,7 +213,7 @@ def _check_image_shape(tensor: pb.ModelInferRequest.InferInputTensor) -> None:
 def _value(served: ServedModel, wanted: Wanted, result: Result) -> np.ndarray:
     array = result.outputs[wanted.name]
     if not wanted.top_k:
-        return array
+        return narrowed(array) if wanted.bfloat16 else array
     classifier = served.classifier_or_none
     labels = classifier.labels if classifier and classifier.output == wanted.name else ()
     batch = served.model.batches((wanted.name,))

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from protos.inference import messages as pb
 from service.api.oip import parameters
-from service.api.oip.datatypes import BYTES, datatype_of
+from service.api.oip.datatypes import BYTES, datatype
 from service.errors import InvalidRequestError, UnknownLayerError
 from service.model import Model
 from service.repository import ServedModel
@@ -23,6 +23,8 @@ class Wanted(NamedTuple):
     name: str
     top_k: int = 0
     """How many classes of it; 0 for the tensor itself."""
+    bfloat16: bool = False
+    """Whether it is bfloat16, for which the engine hands over float32."""
 
 
 class Interface:
@@ -37,8 +39,12 @@ class Interface:
     def __init__(self, served: ServedModel) -> None:
         model, classifier = served.model, served.classifier_or_none
         inputs = (*model.inputs, *model.optional_inputs)
-        self.datatypes = {spec.name: datatype_of(spec.dtype) for spec in inputs}
-        self.declared = tuple(Wanted(spec.name) for spec in model.outputs)
+        self.datatypes = {spec.name: datatype(spec) for spec in inputs}
+        layers = (layer.spec for layer in model.graph.layers.values())
+        self._bfloat16 = frozenset(spec.name for spec in (*model.outputs, *layers) if spec.bfloat16)
+        self.declared = tuple(
+            Wanted(spec.name, bfloat16=spec.name in self._bfloat16) for spec in model.outputs
+        )
         self.image_input = None
         if classifier and classifier.preprocessing.kind != "none":
             self.image_input = classifier.input.name
@@ -54,7 +60,11 @@ class Interface:
         if not request.outputs:
             return self.declared
         wanted = [
-            Wanted(output.name, parameters.top_k(output.parameters) if output.parameters else 0)
+            Wanted(
+                output.name,
+                parameters.top_k(output.parameters) if output.parameters else 0,
+                output.name in self._bfloat16,
+            )
             for output in request.outputs
         ]
         names = {output.name for output in wanted}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 
 from protos.inference import messages as pb
 from service.api.call import Call
-from service.api.oip.datatypes import BYTES, datatype_of
+from service.api.oip.datatypes import BYTES, datatype
 from service.api.oip.requests import parse
 from service.errors import ModelNotReadyError
 from service.graph import TensorSpec
 from service.model import ALL_LAYERS
 from service.repository import Repository, ServedModel, State
+from service.versions import version_of
 
 _NAME = "featurelens"
 _PLATFORM = "onnxruntime_onnx"
@@ -48,7 +48,8 @@ class MetadataMethods:
 
     def server_metadata(self, _request: bytes, call: Call) -> None:
         """Answer with an encoded ServerMetadataResponse."""
-        response = pb.ServerMetadataResponse(name=_NAME, version=_version(), extensions=_EXTENSIONS)
+        version = version_of(_NAME) or "unknown"
+        response = pb.ServerMetadataResponse(name=_NAME, version=version, extensions=_EXTENSIONS)
         call.succeed(response.SerializeToString())
 
     def model_ready(self, data: bytes, call: Call) -> None:
@@ -83,16 +84,9 @@ class MetadataMethods:
         call.succeed(pb.ModelConfigResponse(config=config).SerializeToString())
 
 
-def _version() -> str:
-    try:
-        return importlib.metadata.version(_NAME)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that isn't installed
-        return "unknown"
-
-
 def _tensor(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
     return pb.ModelMetadataResponse.TensorMetadata(
-        name=spec.name, datatype=datatype_of(spec.dtype), shape=_sizes(spec)
+        name=spec.name, datatype=datatype(spec), shape=_sizes(spec)
     )
 
 
@@ -133,7 +127,7 @@ def _sizes(spec: TensorSpec) -> Sequence[int]:
 
 
 def _data_type(spec: TensorSpec) -> pb.DataType.ValueType:
-    name = datatype_of(spec.dtype) or "INVALID"
+    name = datatype(spec) or "INVALID"
     return pb.DataType.Value(f"TYPE_{'STRING' if name == BYTES else name}")
 
 

@@ -9,10 +9,12 @@ from protos.inference import messages as pb
 from service.api.call import Call
 from service.api.dispatch import Handler, StreamMethod, off_thread
 from service.api.limits import RequestLimits
+from service.api.oip.control import ControlMethods
 from service.api.oip.infer import InferMethod, stream_error
 from service.api.oip.metadata import MetadataMethods
 from service.api.oip.parameters import NO_SHARED_MEMORY
 from service.api.oip.repository import RepositoryMethods
+from service.control import Control
 from service.errors import UnimplementedError
 from service.peers import Peers
 from service.repository import Repository
@@ -20,11 +22,11 @@ from service.scheduler import Scheduler
 
 SERVICE = pb.SERVICE.full_name
 
-_CONTROL = "models are loaded when the server starts, and served until it stops; restart it to change them"
+_CONTROL = "models can't be loaded or unloaded by callers here: the setting model_control is off"
 _SETTINGS = "settings can't be read or changed by callers; they are flags of the server"
+CONTROL_METHODS = ("RepositoryModelLoad", "RepositoryModelUnload")
+"""What changes the server rather than ask it; off by default."""
 _NOT_OFFERED = {
-    "RepositoryModelLoad": _CONTROL,
-    "RepositoryModelUnload": _CONTROL,
     "TraceSetting": _SETTINGS,
     "LogSettings": _SETTINGS,
     **{
@@ -37,6 +39,9 @@ _NOT_OFFERED = {
 
 class InferenceService:
     """The methods over one engine.
+
+    Args:
+        control: how callers may load and unload models; None if they may not.
 
     Attributes:
         unary: the handlers of the methods with one answer.
@@ -51,10 +56,12 @@ class InferenceService:
         limits: RequestLimits,
         is_ready: Callable[[], bool],
         peers: Peers,
+        control: Control | None = None,
     ) -> None:
         infer = InferMethod(repository, scheduler, workers, limits)
         metadata = MetadataMethods(repository, is_ready, limits.max_images)
         models = RepositoryMethods(repository, peers)
+        refusals = dict.fromkeys(CONTROL_METHODS, _not_offered(_CONTROL))
         self.unary: dict[str, Handler] = {
             f"/{SERVICE}/{method}": handler
             for method, handler in {
@@ -67,6 +74,7 @@ class InferenceService:
                 "ModelStatistics": off_thread(models.statistics, workers),
                 "RepositoryIndex": off_thread(models.index, workers),
                 "ModelInfer": infer.unary,
+                **(ControlMethods(control).handlers if control else refusals),
                 **{method: _not_offered(reason) for method, reason in _NOT_OFFERED.items()},
             }.items()
         }

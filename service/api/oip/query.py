@@ -72,7 +72,7 @@ def query(
         LimitExceededError: it brings or asks for too much.
     """
     model = served.model
-    model.check_inputs(feeds, finite=limits.refuse_non_finite)
+    model.check_inputs(feeds, finite=served.finite)
     names = tuple([wanted.name for wanted in outputs])
     batch_size = _batch_size(model, names, feeds)
     if batch_size is not None:

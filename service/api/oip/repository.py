@@ -107,12 +107,14 @@ def _statistics(served: ServedModel, totals: Totals) -> pb.ModelStatistics:
 
 
 def _durations(totals: Totals) -> pb.InferStatistics:
-    count = totals.successes
+    count = totals.successes - totals.cache_hits
     return pb.InferStatistics(
-        success=pb.StatisticDuration(count=count, ns=totals.success_ns),
+        success=pb.StatisticDuration(count=totals.successes, ns=totals.success_ns),
         fail=pb.StatisticDuration(count=totals.failures, ns=totals.failure_ns),
         queue=pb.StatisticDuration(count=count, ns=totals.queue_ns),
         compute_input=pb.StatisticDuration(count=count, ns=totals.input_ns),
         compute_infer=pb.StatisticDuration(count=count, ns=totals.infer_ns),
         compute_output=pb.StatisticDuration(count=count, ns=totals.output_ns),
+        cache_hit=pb.StatisticDuration(count=totals.cache_hits, ns=totals.cache_hit_ns),
+        cache_miss=pb.StatisticDuration(count=totals.cache_misses, ns=totals.cache_miss_ns),
     )

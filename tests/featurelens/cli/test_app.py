@@ -8,7 +8,10 @@ import pytest
 import featurelens
 from tests.featurelens.conftest import Command
 
-SUBCOMMANDS = ("serve", "classify", "models", "layers", "batch", "train", "evaluate", "token", "version")
+SUBCOMMANDS = (
+    *("serve", "doctor", "classify", "layers", "top", "batch", "train", "evaluate", "token"),
+    *("version", "models"),
+)
 RUN = "from featurelens.cli import main; main()"
 
 
@@ -45,6 +48,7 @@ def test_wrong_usage_is_status_2(command: Command, arguments: str) -> None:
     [
         ("onnxruntime", ["serve"], "server"),
         ("pydantic_settings", ["serve", "--help"], "server"),
+        ("onnxruntime", ["doctor"], "server"),
         ("torch", ["train"], "training"),
         ("pooch", ["train", "--help"], "training"),
     ],

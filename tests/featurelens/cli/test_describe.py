@@ -7,15 +7,6 @@ import pytest
 from tests.featurelens.conftest import DEAD_ADDRESS, Command
 
 
-def test_lists_the_models(command: Command) -> None:
-    header, row = command("models").out.splitlines()
-    (entry,) = json.loads(command("models", "--output", "json").out)
-
-    assert header.split() == ["MODEL", "VERSION", "STATE", "PROVIDER", "DIGEST", "REASON"]
-    assert row.split() == ["lenet", "1", "READY", "CPUExecutionProvider", entry["digest"][:12]]
-    assert list(entry) == ["name", "version", "state", "reason", "digest", "provider"]
-
-
 def test_lists_the_layers_of_a_model(command: Command) -> None:
     ended = command("layers", "lenet")
     first, second, header, *rows = ended.out.splitlines()

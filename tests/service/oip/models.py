@@ -24,6 +24,7 @@ ELEMENTS = {
     "FP16": TensorProto.FLOAT16,
     "FP32": TensorProto.FLOAT,
     "FP64": TensorProto.DOUBLE,
+    "BF16": TensorProto.BFLOAT16,
     "BYTES": TensorProto.STRING,
 }
 
@@ -72,6 +73,15 @@ def constant() -> onnx.ModelProto:
     return model([node("Constant", "", "y", value=seven)], [], [value("y", [2], TensorProto.INT64)])
 
 
+def rounded() -> onnx.ModelProto:
+    """Floats x [n, 2] to the same, rounded to bfloat16 on the way (`short`)."""
+    nodes = [
+        node("Cast", "x", "short", to=TensorProto.BFLOAT16),
+        node("Cast", "short", "y", to=TensorProto.FLOAT),
+    ]
+    return model(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])])
+
+
 def ranked(element: int) -> onnx.ModelProto:
     """x [n, 4] to scores, the same: something to classify."""
     return model(
@@ -89,7 +99,8 @@ def fill(folder: Path) -> Path:
         add_model(folder, name, built)
     add_model(folder, "totals", totals())
     add_model(folder, "constant", constant())
-    for datatype in ("FP32", "FP16", "INT32", "UINT8"):
+    add_model(folder, "rounded", rounded())
+    for datatype in ("FP32", "FP16", "BF16", "INT32", "UINT8"):
         add_model(folder, f"ranked-{datatype}", ranked(ELEMENTS[datatype]))
     (folder / "ranked-FP32" / "config.toml").write_text('labels = ["a", "b", "c", "d"]\n')
     add_model(folder, "sums", sums(), version="3")

@@ -64,6 +64,8 @@ def request(
 def raw(array: np.ndarray, datatype: str) -> bytes:
     if datatype == "BYTES":
         return texts(array.ravel().tolist())
+    if datatype == "BF16":
+        return (array.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
     return array.astype(WIRE[datatype]).tobytes()
 
 
@@ -87,13 +89,17 @@ def arrays(response: pb.ModelInferResponse) -> dict[str, np.ndarray]:
     found = {}
     for output, data in zip(response.outputs, response.raw_output_contents, strict=True):
         assert not output.HasField("contents")
-        flat = (
-            np.array(split(data), object)
-            if output.datatype == "BYTES"
-            else np.frombuffer(data, WIRE[output.datatype])
-        )
-        found[output.name] = flat.reshape(tuple(output.shape))
+        found[output.name] = elements(data, output.datatype).reshape(tuple(output.shape))
     return found
+
+
+def elements(data: bytes, datatype: str) -> np.ndarray:
+    """Return the elements of a raw output; float32 for BF16, which is its upper half."""
+    if datatype == "BYTES":
+        return np.array(split(data), object)
+    if datatype == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, WIRE[datatype])
 
 
 def failure(call: Any, message: Any, **options: Any) -> tuple[Code, str]:  # noqa: ANN401 - any method and request

@@ -24,6 +24,7 @@ VALUES = {
     "FP16": [[0.5, -65504], [1, 2]],
     "FP32": [[0.1, -3e38], [1, 2]],
     "FP64": [[0.1, -1e308], [1, 2]],
+    "BF16": [[0.15625, -(2.0**100)], [1, 2]],  # that bfloat16 holds exactly
     "BYTES": [["", "é\0x"], ["日本", "x" * 300]],
 }
 
@@ -34,9 +35,8 @@ def values(datatype: str) -> np.ndarray:
 
 
 def ort_dtype(datatype: str) -> str:
-    return {"BOOL": "bool", "FP16": "float16", "FP32": "float32", "FP64": "float64"}.get(
-        datatype, datatype.lower()
-    )
+    floats = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BF16": "float32"}
+    return "bool" if datatype == "BOOL" else floats.get(datatype, datatype.lower())
 
 
 def test_tensors_come_back_as_onnx_runtime_gives_them(lenet: InferenceStub) -> None:
@@ -85,16 +85,26 @@ def test_typed_contents_are_taken_and_answered_raw(zoo: InferenceStub, datatype:
     np.testing.assert_array_equal(arrays(zoo.ModelInfer(message))["y"], values(datatype))
 
 
-def test_bf16_is_widened_to_float32(zoo: InferenceStub) -> None:
-    exact = np.array([[1.0, -2.5], [0.15625, float(2**100)]], np.float32)
-    upper = (exact.view(np.uint32) >> 16).astype("<u2")
-    message = pb.ModelInferRequest(
-        model_name="same-FP32",
-        inputs=[Tensor(name="x", datatype="BF16", shape=[2, 2])],
-        raw_input_contents=[upper.tobytes()],
-    )
+@pytest.mark.parametrize(("sent", "taken"), [("BF16", "FP32"), ("FP32", "BF16")])
+def test_bf16_and_fp32_stand_in_for_each_other(zoo: InferenceStub, sent: str, taken: str) -> None:
+    response = zoo.ModelInfer(request(f"same-{taken}", [("x", sent, values("BF16"))]))
 
-    np.testing.assert_array_equal(arrays(zoo.ModelInfer(message))["y"], exact)
+    assert response.outputs[0].datatype == taken
+    np.testing.assert_array_equal(arrays(response)["y"], values("BF16"))
+
+
+def test_a_layer_of_bfloat16_is_bf16(zoo: InferenceStub) -> None:
+    x = np.array([[1 + 2**-8, -(2.0**-130)]], np.float32)
+    response = zoo.ModelInfer(request("rounded", [("x", "FP32", x)], ["short", "y"]))
+
+    assert [(output.name, output.datatype) for output in response.outputs] == [
+        ("short", "BF16"),
+        ("y", "FP32"),
+    ]
+    assert len(response.raw_output_contents[0]) == 4
+    found = arrays(response)
+    np.testing.assert_array_equal(found["short"], [[1, -(2.0**-130)]])
+    np.testing.assert_array_equal(found["y"], found["short"])
 
 
 def test_several_inputs_come_in_any_order_and_all_declared_outputs_go_out(zoo: InferenceStub) -> None:
@@ -179,7 +189,8 @@ def test_without_an_id_none_comes_back(zoo: InferenceStub) -> None:
 def test_the_answer_tells_its_timings(zoo: InferenceStub) -> None:
     parameters = zoo.ModelInfer(request("sums", SUMS)).parameters
 
-    assert parameters.keys() == {"queue_ns", "compute_ns"}
+    assert parameters.keys() == {"decode_ns", "queue_ns", "compute_ns"}
+    assert parameters["decode_ns"].int64_param > 0
     assert parameters["compute_ns"].int64_param > 0
     assert parameters["queue_ns"].int64_param >= 0
 

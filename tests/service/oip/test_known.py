@@ -21,7 +21,7 @@ from service.repository import Entry, Repository, ServedModel
 from tests.service.oip.stub import Code, InferenceStub, Tensor, arrays, failure, request
 from tests.service.test_classify import MODEL, digits
 
-LIMITS = RequestLimits(64, 64, 2**20, refuse_non_finite=True, images=ImageLimits(100, 100))
+LIMITS = RequestLimits(64, 64, 2**20, images=ImageLimits(100, 100))
 
 
 def lenet_request(images: np.ndarray, **fields: Any) -> pb.ModelInferRequest:  # noqa: ANN401 - as the message takes them
@@ -30,7 +30,9 @@ def lenet_request(images: np.ndarray, **fields: Any) -> pb.ModelInferRequest:  #
 
 @pytest.fixture(scope="module")
 def served() -> ServedModel:
-    return ServedModel("lenet", "1", Model(Path(MODEL).read_bytes(), resolve("cpu", threads=1)), None)
+    return ServedModel(
+        "lenet", "1", Model(Path(MODEL).read_bytes(), resolve("cpu", threads=1)), None, finite=True
+    )
 
 
 @pytest.fixture
@@ -147,7 +149,9 @@ def test_a_request_that_was_looked_up_before_a_change_is_not_remembered(
 
 
 def test_no_model_is_kept_alive(repository: Repository) -> None:
-    model = ServedModel("lenet", "1", Model(Path(MODEL).read_bytes(), resolve("cpu", threads=1)), None)
+    model = ServedModel(
+        "lenet", "1", Model(Path(MODEL).read_bytes(), resolve("cpu", threads=1)), None, finite=True
+    )
     gone = ref(model)
     known, data = remembered(repository, model, lenet_request(digits(1)))
 

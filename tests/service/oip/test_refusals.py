@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from protos.inference import messages as pb
+from tests.service.conftest import HeldRuns
 from tests.service.oip.stub import (
     Code,
     InferenceStub,
@@ -18,11 +19,8 @@ from tests.service.oip.stub import (
     request,
 )
 from tests.service.oip.test_infer import SUMS, A
-from tests.service.test_calls import HeldRuns, held
 from tests.service.test_classify import digits
 from tests.serving import Serving
-
-__all__ = ["held"]  # the fixture
 
 BAD = Code.INVALID_ARGUMENT
 REGION = {"shared_memory_region": pb.InferParameter(string_param="region")}
@@ -126,8 +124,14 @@ def test_parts_of_the_protocol_that_are_not_offered(
 @pytest.mark.parametrize(
     ("method", "text"),
     [
-        ("RepositoryModelLoad", "models are loaded when the server starts"),
-        ("RepositoryModelUnload", "models are loaded when the server starts"),
+        (
+            "RepositoryModelLoad",
+            "models can't be loaded or unloaded by callers here: the setting model_control is off",
+        ),
+        (
+            "RepositoryModelUnload",
+            "models can't be loaded or unloaded by callers here: the setting model_control is off",
+        ),
         ("TraceSetting", "flags of the server"),
         ("LogSettings", "flags of the server"),
         *(

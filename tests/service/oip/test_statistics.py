@@ -13,13 +13,11 @@ from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.inference import messages as pb
 from protos.tensors import pack
 from service.statistics import Inference, Statistics
+from tests.service.conftest import HeldRuns
 from tests.service.oip.stub import Code, InferenceStub, failure, request
 from tests.service.oip.test_infer import SUMS
-from tests.service.test_calls import HeldRuns, held
 from tests.service.test_classify import digits
 from tests.serving import Serving
-
-__all__ = ["held"]  # the fixture
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""Requests of callers to load and unload models, carried to the process that follows the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+
+from service import errors
+from service.channel import JSON
+from service.errors import ServiceError
+from service.live import Done, LiveRepository
+from service.peers import Peers
+
+_REQUEST = "model control"
+_TIMEOUT_S = 600.0
+_KINDS = {
+    kind.__name__: kind
+    for kind in (errors.UnknownModelError, errors.ModelRefusedError, errors.ModelNotReadyError)
+}
+_BUSY = "another request to load or unload a model is being met; try again when it is done"
+
+
+class Control:
+    """Takes requests in any process of a port.
+
+    Args:
+        peers: the processes.
+        live: what meets the requests, if this process does.
+    """
+
+    def __init__(self, peers: Peers, live: LiveRepository | None) -> None:
+        self._peers = peers
+        self._live = live
+        self._busy = Lock()
+        self._askers = ThreadPoolExecutor(1, thread_name_prefix="control")
+        peers.answer(_REQUEST, self._answer)
+
+    def load(self, name: str, done: Done) -> None:
+        """Load a model, or what is new of it; tell what became of that on another thread."""
+        self._askers.submit(self._ask, "load", name, done)
+
+    def unload(self, name: str, done: Done) -> None:
+        """Take a model away until it is loaded."""
+        self._askers.submit(self._ask, "unload", name, done)
+
+    def close(self) -> None:
+        """End the thread that asks."""
+        self._askers.shutdown()
+
+    def _ask(self, action: str, name: str, done: Done) -> None:
+        answers = self._peers.ask_all(_REQUEST, [action, name], _TIMEOUT_S)
+        answer = next(filter(None, answers), None)
+        if answer is None:
+            done(errors.ModelNotReadyError("the worker that changes models is being replaced; try again"))
+        else:
+            kind, message = answer
+            done(_KINDS.get(kind, errors.InternalError)(message) if kind else None)
+
+    def _answer(self, told: JSON) -> JSON:
+        """Meet a request: [kind of error or "", message]; None where another process does."""
+        if self._live is None:
+            return None
+        action, name = told
+        # The threads that answer are few, and the change needs some.
+        if not self._busy.acquire(blocking=False):
+            return [errors.ModelRefusedError.__name__, _BUSY]
+        try:
+            met: Future[ServiceError | None] = Future()
+            meet: Callable[[str, Done], None] = self._live.load if action == "load" else self._live.unload
+            meet(name, met.set_result)
+            error = met.result()
+        finally:
+            self._busy.release()
+        return [type(error).__name__, str(error)] if error else ["", ""]

@@ -1,0 +1,107 @@
+"""New versions come under load: no call fails, each answer is its version's own, memory comes back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import grpc
+import pytest
+
+from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
+from tests.e2e.footprint import Footprint
+from tests.e2e.processes import server_process
+from tests.service.live.repositories import ask, configure, put, version, wait_for
+
+CLIENTS = 8
+PAUSE_S = 0.02
+"""Between two calls of a client: the processes of the trials share the CPUs with all of them."""
+VERSIONS = 10
+BROKEN = 4
+HALF_WRITTEN = 7
+MOST_GROWTH_MIB = 40
+
+
+@dataclass
+class Load:
+    """Clients that call again and again."""
+
+    answers: Counter[str] = field(default_factory=Counter)
+    """How many each version gave."""
+    wrong: list[object] = field(default_factory=list)
+    """Errors, answers that aren't the version's, and older versions after newer ones."""
+
+    def call(self, address: str, stop: Event) -> None:
+        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub, newest = ClassifierStub(channel), 0
+            while not stop.wait(PAUSE_S):
+                try:
+                    number, value = ask(stub)
+                except grpc.RpcError as error:
+                    self.wrong.append(error)
+                    return
+                self.answers[number] += 1
+                if value != float(number) or int(number) < newest:
+                    self.wrong.append((number, value, newest))
+                newest = int(number)
+
+
+@contextmanager
+def under_load(address: str) -> Iterator[Load]:
+    """Call from many clients until the block is left; each of them has to have got there."""
+    load, stop = Load(), Event()
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        futures: list[Future[None]] = [clients.submit(load.call, address, stop) for _ in range(CLIENTS)]
+        try:
+            yield load
+        finally:
+            stop.set()
+        for future in futures:
+            future.result()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("transport", ["grpcio", "native"])
+def test_versions_come_under_load(tmp_path: Path, transport: str, workers: str) -> None:
+    put(tmp_path, "tiny", 1)
+    configure(tmp_path, "tiny", "")
+    arguments = ["--model-repository", str(tmp_path), "--transport", transport, "--watch-settle-s", "0.2"]
+    arguments += ["--workers", workers]
+    with server_process(*arguments) as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        with under_load(server.address):
+            ask(stub)
+        before = Footprint.of(server.process.pid)
+        with under_load(server.address) as load:
+            for number in range(2, 2 + VERSIONS):
+                come(tmp_path, stub, number)
+        wait_for(stub, lambda found: list(found)[-1] == f"tiny/{1 + VERSIONS}")
+        after = Footprint.of(server.process.pid)
+
+    assert load.wrong == []
+    assert set(load.answers) == {str(n) for n in range(1, 2 + VERSIONS)} - {str(BROKEN)}
+    assert after.rss_mib - before.rss_mib < MOST_GROWTH_MIB * int(workers)
+    assert after.descriptors <= before.descriptors
+
+
+def come(folder: Path, stub: ClassifierStub, number: int) -> None:
+    """Put a version live; one of them is broken, another is written in two goes."""
+    serving = f"tiny/{number}"
+    if number == BROKEN:
+        put(folder, "tiny", number, b"no model")
+        wait_for(stub, lambda found: found.get(serving, ("",))[0] == "UNAVAILABLE")
+    elif number == HALF_WRITTEN:
+        data = version(number).SerializeToString()
+        file = put(folder, "tiny", number, data[: len(data) // 2])
+        wait_for(stub, lambda found: found.get(serving, ("",))[0] == "UNAVAILABLE")
+        with file.open("ab") as rest:
+            rest.write(data[len(data) // 2 :])
+        wait_for(stub, lambda found: found[serving][0] == "READY")
+    else:
+        put(folder, "tiny", number)
+        wait_for(stub, lambda found: found.get(serving, ("",))[0] == "READY")
