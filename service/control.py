@@ -1,4 +1,4 @@
-"""Requests of callers to load and unload models, carried to the process that follows the repository."""
+"""The way to the process that follows the repository: carries requests to load and unload models there."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ class Control:
         self._busy = Lock()
         self._askers = ThreadPoolExecutor(1, thread_name_prefix="control")
         peers.answer(_REQUEST, self._answer)
+
+    def begin(self) -> None:
+        """Follow the repository from now on, if this process is to; all processes have to be askable."""
+        if self._live is not None:
+            self._live.start()
 
     def load(self, name: str, done: Done) -> None:
         """Load a model, or what is new of it; tell what became of that on another thread."""

@@ -58,7 +58,6 @@ class Execution:
             CPUs with each other and the transport, so it is off.
         cpu_arena: Whether the CPU memory that a run took is kept for other runs, of any model.
         trial_timeout_s: Most that a model's first runs may take, before it serves.
-        run_timeout_s: Most that each of its later runs may take.
     """
 
     providers: tuple[Provider, ...] = ()
@@ -68,7 +67,6 @@ class Execution:
     spinning: bool = False
     cpu_arena: bool = True
     trial_timeout_s: float = 30.0
-    run_timeout_s: float = 60.0
 
     @property
     def provider(self) -> str:

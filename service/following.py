@@ -32,7 +32,7 @@ def following(
         peers: the processes that share the port; one of them follows the folder for all.
 
     Yields:
-        What callers may change models through, if they may.
+        What begins it, and takes requests; None if nothing is followed.
     """
     watch = settings.watch and settings.model_repository is not None
     if not (watch or settings.model_control):
@@ -45,7 +45,7 @@ def following(
         control = parts.enter_context(closing(Control(peers, live)))
         if live is not None:
             parts.enter_context(closing(live))  # closed first: requests that control waits for end
-        yield control if settings.model_control else None
+        yield control
 
 
 def _live(started: Started, settings: Settings, unison: Unison, *, watch: bool) -> LiveRepository:

@@ -45,6 +45,9 @@ class LiveRepository:
         self._stopped = Event()
         self._watch = FolderWatch(self._wake.set) if watch else None
         self._thread = Thread(target=self._run, name="repository", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
         self._thread.start()
 
     def load(self, name: str, done: Done) -> None:
@@ -60,7 +63,8 @@ class LiveRepository:
         self._stopped.set()
         self._wake.set()
         self._trial.cancel()
-        self._thread.join(_JOIN_S)
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_S)
         if self._watch is not None:
             self._watch.close()
 

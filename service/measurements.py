@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 from prometheus_client import ProcessCollector
 
@@ -14,6 +15,7 @@ from service.metrics import METRICS, Kind, Labels, Samples, Value, histogram_val
 from service.peers import COUNTED, PRESENT, Peers
 from service.repository import Repository, ServedModel, State
 from service.scheduler import Scheduler
+from service.statistics import CHANGES
 from service.versions import version_of
 
 _NAME = "featurelens"
@@ -31,7 +33,7 @@ def answer_for(
     def counted() -> Samples:
         return {
             **calls.samples(dispatcher.admitted),
-            **_gathered([*_counted(repository, scheduler), *_process(counted=True)]),
+            **_gathered([*_counted(repository, scheduler), *_changes(repository), *_process(counted=True)]),
         }
 
     peers.answer(COUNTED, lambda _: packed(merged([inherited, packed(counted())])))
@@ -58,6 +60,13 @@ def _counted(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
             counts, total_ns = served.statistics.queue_times()
             yield "featurelens_queue_seconds", labels, histogram_value(counts, total_ns / 1e9)
             yield "featurelens_run_batch_size", labels, histogram_value(*lane.run_sizes.counts())
+
+
+def _changes(repository: Repository) -> Iterator[_Sample]:
+    totals = repository.changes.totals()
+    models = {entry.name for entry in repository.entries()} | {model for model, _ in totals}
+    for labels in product(sorted(models), CHANGES):
+        yield "featurelens_model_changes_total", labels, [totals.get(labels, 0)]
 
 
 def _present(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:

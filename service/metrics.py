@@ -141,6 +141,12 @@ _ALL = (
         "Workers in which a version is in this state: 0 or 1 without `--workers`.",
     ),
     Metric(
+        "featurelens_model_changes_total",
+        Kind.COUNTER,
+        ("model", "change"),
+        "Versions and configurations that came, changed or went while serving, by what became of them.",
+    ),
+    Metric(
         "featurelens_model_change_refused",
         Kind.GAUGE,
         MODEL,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 
 import onnxruntime as ort
@@ -28,7 +29,7 @@ from service.errors import (
 )
 from service.feeds import check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
-from service.run_watch import watch_of
+from service.run_watch import RunWatch
 from service.taps import TapCounts, TapSessions
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -67,6 +68,7 @@ class Model:
         tap_capacity: How many tap sessions are held at most.
         batching: See above.
         cache: Whether its answers may be given again, if it is deterministic.
+        watch: Ends runs that take too long; None: they may take for ever.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -81,8 +83,9 @@ class Model:
         batching: BatchingLimits = DEFAULT_LIMITS,
         *,
         cache: bool = True,
+        watch: RunWatch | None = None,
     ) -> None:
-        self._watch = watch_of(execution.run_timeout_s)
+        self._watch = watch or nullcontext()
         self.batching = batching
         self.graph = graph = Graph.parse(data)
         self.cacheable = cache and graph.deterministic

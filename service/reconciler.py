@@ -20,7 +20,7 @@ from service.loading import LoadOptions, Version, read_version
 from service.model_config import ModelConfig, read_model_config
 from service.model_files import MODEL_FILE, Stamp
 from service.repository import Entry, ServedModel
-from service.statistics import Change, ChangeCounts
+from service.statistics import Change
 from service.trial import Trial
 from service.unison import Unison
 
@@ -52,9 +52,6 @@ class _ChangedError(Exception):
 class Reconciler:
     """Follows one folder; for one thread.
 
-    Attributes:
-        counts: how often models were changed.
-
     Args:
         view: of the folder.
         change_over: changes what is served, in all processes of the port.
@@ -71,7 +68,6 @@ class Reconciler:
         options: LoadOptions,
         configs: Mapping[str, ModelConfig],
     ) -> None:
-        self.counts = ChangeCounts()
         self._view = view
         self._change_over = change_over
         self._trial = trial
@@ -245,7 +241,7 @@ class Reconciler:
         self._count(name, "config_refused", reason=reason)
 
     def _count(self, name: str, change: Change, version: str = "", reason: str = "") -> None:
-        self.counts.add(name, change)
+        self._change_over.repository.changes.add(name, change)
         about = {key: text for key, text in (("version", version), ("reason", reason)) if text}
         log = _log.error if reason else _log.info
         log("model changed", model=name, change=change, **about)

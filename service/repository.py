@@ -15,7 +15,7 @@ from typing import NamedTuple
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
 from service.model import Model
-from service.statistics import Statistics
+from service.statistics import ChangeCounts, Statistics
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -107,11 +107,13 @@ class Repository:
     """All versions of all models.
 
     Attributes:
+        changes: what became of changes since the start.
         generation: how often the index was replaced; what was looked up in an earlier one may have changed.
     """
 
     def __init__(self) -> None:
         self.generation = 0
+        self.changes = ChangeCounts()
         self._index: Mapping[str, _Versions] = {}  # replaced, never changed; by name
         self._publishing = Lock()
 

@@ -79,8 +79,8 @@ class RunWatch:
 
 
 @cache
-def watch_of(timeout_s: float) -> RunWatch:
-    """Return the watch of this process for all runs that may take so long."""
+def run_watch(timeout_s: float) -> RunWatch:
+    """Return the one watch that this process has for a timeout."""
     return RunWatch(timeout_s)
 
 

@@ -130,11 +130,10 @@ class Settings(BaseSettings):
     max_queue_size: PositiveInt = 512
     """Most requests that wait for one model in a worker. One more is refused with RESOURCE_EXHAUSTED."""
 
-    max_connections: PositiveInt = 1000
-    """Most connections of clients. Of more, the idlest are closed within seconds."""
-
     response_cache_mib: NonNegativeInt = 0
     """Memory of each worker for answers to give again to equal requests, in MiB. 0: every request runs."""
+    max_connections: PositiveInt = 1000
+    """Most connections of clients. Of more, the idlest are closed within seconds."""
 
     max_concurrent_calls: PositiveInt = 1024
     """Most requests in a worker at once, decoding included. One more is refused."""

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from operator import add
 from threading import Lock
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from service.histogram import Histogram
 from service.metrics import BOUNDS_NS
 
 Change = Literal["loaded", "refused", "removed", "config_applied", "config_refused"]
 """What became of a version, or of a config.toml, that came, changed or went."""
+CHANGES: tuple[Change, ...] = get_args(Change)
 
 _MOST_RECENT = 256
 

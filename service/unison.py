@@ -121,5 +121,9 @@ def known_to(peers: Peers) -> Known:
     for served in peers.ask_all(SERVED) if peers.count > 1 else ():
         for name, (_, *versions) in served.items():
             for number, digest, reason in versions:
-                known.setdefault(name, {})[int(number)] = "" if digest else reason
+                of_model = known.setdefault(name, {})
+                if digest:
+                    of_model[int(number)] = ""
+                elif reason:  # else it is being loaded, and nothing is known yet
+                    of_model.setdefault(int(number), reason)
     return known

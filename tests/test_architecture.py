@@ -27,7 +27,7 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"auth", "batching_limits", "errors", "logs", "reloading", "settings", "versions"},
+    {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading"},
     {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors"},
     {"histogram", "metrics", "statistics", "channel", "peers"},
     {
@@ -49,7 +49,7 @@ LAYERS = (
     {"api"},
     {"transport"},
     {"measurements", "exposition", "metrics_port"},
-    {"server", "security", "reflection", "health", "tracing"},
+    {"server", "from_settings", "listening", "security", "reflection", "health", "tracing"},
     {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
     {"__main__", "healthcheck", "checks", "doctor"},
 )

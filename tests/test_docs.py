@@ -18,6 +18,7 @@ from service.metrics import METRICS
 from service.model_config import ModelConfig
 from service.repository import State
 from service.settings import ENV_PREFIX, Settings
+from service.statistics import CHANGES
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 METRICS_DOCUMENT = (ROOT / "docs/metrics.md").read_text()
 DOCUMENTS = [
-    *("README.md", "CONTRIBUTING.md", "samples/README.md"),
-    *("docs/benchmarks.md", "docs/limits.md", "docs/metrics.md"),
+    "README.md",
+    "CONTRIBUTING.md",
+    "samples/README.md",
+    "docs/benchmarks.md",
+    "docs/limits.md",
+    "docs/metrics.md",
 ]
 FEATURELENS = Path(sys.executable).with_name("featurelens")
 ADDRESS = "127.0.0.1:8001"
@@ -199,6 +204,7 @@ def test_metrics_table_is_what_the_server_has() -> None:
     ("label", "values"),
     [
         ("`reason` of `featurelens_refusals_total`", list(REFUSALS.values())),
+        ("`change` of `featurelens_model_changes_total`", list(CHANGES)),
         ("`state` of `featurelens_model_state`", [state.value for state in State]),
     ],
 )

@@ -86,12 +86,7 @@ def label(
 
 @app.command()
 @connected
-def rollback(
-    client: Client,
-    name: NameArgument,
-    *,
-    model_repository: RepositoryOption,
-) -> None:
+def rollback(client: Client, name: NameArgument, *, model_repository: RepositoryOption) -> None:
     """Let the version before the one that answers answer: label it stable, and wait until it is served."""
     current = client.describe(name).version
     before = _edit(lambda: _version_before(model_repository, name, int(current)))

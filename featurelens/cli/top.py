@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featurelens.channel import DEFAULT_TIMEOUT_S
 from featurelens.cli.console import CommandError, make_table, print_table, printable
-from featurelens.cli.options import TIMEOUT_S, TimeoutOption
 from featurelens.cli.readings import Reading, Window, read
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def top(
     once: Annotated[
         bool, typer.Option("--once", help="Look twice, print what happened in between, end.")
     ] = False,
-    timeout: TimeoutOption = TIMEOUT_S,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds to wait for an answer.")
+    ] = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Watch a server: calls, latency, batches, queues, models. In a pipe as with --once."""
     from rich.console import Console

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from service.checks.finding import Finding, bad, good, notice
 from service.device import create_session, installed_providers
 from service.errors import StartupError
+from service.from_settings import execution_of, load_repository
 from service.providers import CPU
 from service.repository import Entry
-from service.server import execution_of, load_repository
 from service.settings import Settings
 
 _IGNORED = "ignored in the model repository"

@@ -14,6 +14,7 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from service import server
+from service.from_settings import transport_limits
 from service.settings import Settings
 from service.transport.connections import Peer, connections_to, parsed
 from service.transport.limits import TransportLimits
@@ -28,7 +29,7 @@ TIMEOUT_S = 20
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let servers that the test starts wait for nobody."""
-    limits = server._transport_limits
+    limits = transport_limits
 
     def hasty_limits(settings: Settings) -> TransportLimits:
         return replace(
@@ -39,7 +40,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
             look_at_connections_every_s=0.1,
         )
 
-    monkeypatch.setattr(server, "_transport_limits", hasty_limits)
+    monkeypatch.setattr(server, "transport_limits", hasty_limits)
 
 
 @pytest.mark.usefixtures("hasty")

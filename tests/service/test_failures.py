@@ -20,6 +20,7 @@ from service.errors import ExecutionError, ServiceError
 from service.job import Job, Result
 from service.lane import Lane
 from service.model import Model
+from service.run_watch import RunWatch
 from tests.service import onnx_models
 from tests.service.conftest import HeldRuns, add_model
 from tests.service.oip.stub import Code, InferenceStub, arrays, failure, request
@@ -94,7 +95,9 @@ def test_a_run_that_hangs_is_ended_and_the_model_serves_on(models: Path, serving
 
 def test_a_run_that_hangs_does_not_fail_those_it_was_batched_with() -> None:
     limits = BatchingLimits(max_batch_size=8, max_queue_size=8, max_queue_delay_us=10_000_000)
-    model = Model(onnx_models.hanging().SerializeToString(), Execution(run_timeout_s=0.3), batching=limits)
+    model = Model(
+        onnx_models.hanging().SerializeToString(), Execution(), batching=limits, watch=RunWatch(0.3)
+    )
     lane = Lane(model)
     ended: dict[str, Queue[Result | ServiceError]] = {}
     values = {"bad": FOR_EVER, **{f"good {i}": 0.0 for i in range(7)}}  # a full batch: it waits for no more
@@ -110,7 +113,7 @@ def test_a_run_that_hangs_does_not_fail_those_it_was_batched_with() -> None:
 
 def test_each_run_has_the_whole_time() -> None:
     """Runs that together take longer than the limit go on; so do those after one that was ended."""
-    model = Model(onnx_models.hanging().SerializeToString(), Execution(run_timeout_s=0.4))
+    model = Model(onnx_models.hanging().SerializeToString(), Execution(), watch=RunWatch(0.4))
     started_s = time.monotonic()
     while time.monotonic() - started_s < 1.0:
         assert model.run({"x": np.array([[0.0, 1000.0]], np.float32)}, ["y"])

@@ -13,8 +13,8 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from service.errors import InvalidRequestError, ModelNotReadyError, StartupError, UnknownModelError
+from service.from_settings import load_repository
 from service.repository import Repository
-from service.server import load_repository
 from service.settings import Settings
 from tests.service import onnx_models
 from tests.service.conftest import add_model

@@ -9,8 +9,8 @@ import featurelens
 from tests.featurelens.conftest import Command
 
 SUBCOMMANDS = (
-    *("serve", "doctor", "classify", "layers", "top", "batch", "train", "evaluate", "token"),
-    *("version", "models"),
+    *("serve", "doctor", "classify", "layers", "top", "batch", "train", "evaluate", "token", "version"),
+    "models",
 )
 RUN = "from featurelens.cli import main; main()"
 

@@ -1,0 +1,82 @@
+"""Takes calls on an address, over the transport that the settings choose, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
+
+from service.api.dispatch import Dispatcher
+from service.auth import Guard
+from service.errors import StartupError
+from service.security import tls_files
+from service.settings import Settings
+from service.transport.grpcio import GrpcioTransport
+from service.transport.limits import TransportLimits
+from service.transport.tls import server_credentials
+
+
+@asynccontextmanager
+async def listening(
+    settings: Settings,
+    limits: TransportLimits,
+    dispatcher: Dispatcher,
+    grpcio: GrpcioTransport,
+    guard: Guard | None,
+    shared: bool,
+) -> AsyncIterator[str]:
+    """Take calls on the address that is yielded; at the end refuse new ones and finish those in flight."""
+    files = tls_files(settings)
+    try:
+        if takes_native(settings.transport, tls=files is not None):
+            async with _native_front(settings, limits, dispatcher, grpcio, guard, shared) as address:
+                yield address
+        else:
+            address = grpcio.bind(settings.grpc_address, server_credentials(files) if files else None)
+            await grpcio.server.start()
+            yield address
+    finally:
+        await grpcio.stop(settings.grace_s)
+
+
+@asynccontextmanager
+async def _native_front(
+    settings: Settings,
+    limits: TransportLimits,
+    dispatcher: Dispatcher,
+    grpcio: GrpcioTransport,
+    guard: Guard | None,
+    shared: bool,
+) -> AsyncIterator[str]:
+    """Put the native transport in front of a grpcio server that listens on a Unix socket."""
+    from service.transport.native import NativeTransport  # optional
+
+    with TemporaryDirectory(prefix="featurelens-") as folder:
+        fallback = f"{folder}/grpcio.sock"
+        grpcio.bind(f"unix:{fallback}")
+        await grpcio.server.start()
+        front = NativeTransport(settings.grpc_address, fallback, dispatcher, limits, guard, reuse_port=shared)
+        try:
+            yield front.address
+        finally:
+            drained = asyncio.to_thread(front.drain, settings.grace_s)
+            await asyncio.gather(drained, grpcio.stop(settings.grace_s))
+            await asyncio.to_thread(front.close)
+
+
+def takes_native(transport: str, *, tls: bool) -> bool:
+    """Tell whether the native transport is to be used.
+
+    Raises:
+        StartupError: it is wanted and not installed, or it can't do what is wanted.
+    """
+    installed = find_spec("pygrpc_native") is not None
+    if transport == "native" and not installed:
+        raise StartupError("transport native: it is not installed; pip install 'featurelens[server]'")
+    if transport == "native" and tls:
+        raise StartupError(
+            "transport native has no TLS: take transport auto, or leave TLS to a proxy on this machine"
+        )
+    return installed and not tls and transport != "grpcio"
