@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from service.checks import configuration, files, machine, models, network, software
+from service.checks import configuration, files, machine, models, network, security, software
 from service.checks.finding import Finding
 from service.cpus import available_cpus
 from service.settings import Settings
@@ -23,6 +23,7 @@ def examine(flags: Sequence[str]) -> Iterator[Finding]:
     yield from _machine(settings)
     yield from network.addresses(settings)
     yield from network.collectors(settings)
+    yield from security.door(settings)
     yield from files.folders(settings)
     yield models.device(settings)
     yield from models.models(settings)

@@ -12,7 +12,6 @@ from service.device import Execution, resolve
 from service.images import ImageLimits
 from service.loading import LoadOptions
 from service.providers import Cuda, Tensorrt
-from service.run_watch import RunWatch
 from service.settings import MiB, Settings
 from service.start_up import Known, Started, load_models
 from service.transport.limits import TransportLimits
@@ -33,7 +32,7 @@ def load_repository(settings: Settings, cpus: int | None = None, known: Known | 
         max_model_bytes=settings.max_model_bytes,
         refuse_non_finite=settings.refuse_non_finite,
         share_threads=not settings.threads,
-        watch=RunWatch(settings.run_timeout_s),
+        run_timeout_s=settings.run_timeout_s,
     )
     return load_models(settings.model_repository or _shipped_models(), options, known)
 

@@ -16,7 +16,7 @@ from service.model import Model
 from service.model_config import ModelConfig
 from service.model_files import MODEL_FILE, ModelFiles
 from service.repository import Entry, ServedModel
-from service.run_watch import RunWatch
+from service.run_watch import run_watch
 from service.settings import MiB
 from service.warm_up import shortest_run_s, warm_up
 
@@ -42,8 +42,8 @@ class LoadOptions:
     """Refuse NaN and infinities in the inputs of classifiers; other models may have a use for them."""
     share_threads: bool
     """Give each session fewer threads where there are many."""
-    watch: RunWatch | None = None
-    """Ends runs that take too long."""
+    run_timeout_s: float = 60.0
+    """How long a run may take."""
 
     def shared_by(self, sessions: int) -> LoadOptions:
         """Return the options for one of this many sessions."""
@@ -104,8 +104,17 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
     costs a third more CPU. CPUs are better used by several runs at once.
     """
 
+    watch = run_watch(options.run_timeout_s)
+
     def model_on(execution: Execution) -> Model:
-        return Model(data, execution, options.tap_sessions, batching, cache=cache, watch=options.watch)
+        return Model(
+            data,
+            execution,
+            options.tap_sessions,
+            batching,
+            cache=cache,
+            watch=run_watch(options.run_timeout_s),
+        )
 
     several = options.share_threads and options.execution.intra_op_threads > 1
     if several and len(data) <= _SMALL_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from threading import Event, Lock, Thread, local
 from types import TracebackType
 from weakref import WeakSet
@@ -75,6 +76,12 @@ class RunWatch:
             latest_s = time.monotonic() - self.timeout_s
             for slot in slots:
                 slot.end_if_before(latest_s)
+
+
+@cache
+def run_watch(timeout_s: float) -> RunWatch:
+    """Return the one watch that this process has for a timeout."""
+    return RunWatch(timeout_s)
 
 
 class _Slot:

@@ -11,7 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -72,7 +72,7 @@ class Trial:
             return ""
         if (process := self._start()) is None:
             return _CANCELLED
-        job = _JOB.dump_json(_Job(version, replace(options, watch=None), self._limits), exclude_unset=True)
+        job = _JOB.dump_json(_Job(version, options, self._limits), exclude_unset=True)
         try:
             out, err = process.communicate(job + b"\n" + data, timeout=self._limits.seconds)
         except subprocess.TimeoutExpired:

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from featurelens.cli.connection import connected
 from featurelens.cli.console import Output, print_json, print_table
 from featurelens.cli.options import OutputOption, VersionOption
 from featurelens.client import Client
 from featurelens.results import Layer, ModelDescription, ReceptiveField
 
 
+@connected
 def layers(
     client: Client,
     model: Annotated[
