@@ -124,6 +124,16 @@ def test_a_control_token_alone_leaves_calls_open(serving: Serving) -> None:
         assert outcome(load, channel, CONTROL) == "UNIMPLEMENTED"
 
 
+def test_the_control_token_loads_models(serving: Serving, repository: Path) -> None:
+    settings = {"model_repository": repository, "model_control": True, "tokens": hash_of(TOKEN)}
+    with (
+        serving(**settings, control_tokens=hash_of(CONTROL)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        outcomes = [outcome(load, channel, token) for token in (None, TOKEN, CONTROL)]
+    assert outcomes == ["UNAUTHENTICATED", "PERMISSION_DENIED", "OK"]
+
+
 def test_tokens_rotate_without_a_restart_and_without_a_failed_call(serving: Serving, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"{hash_of(TOKEN)} old\n")
