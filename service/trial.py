@@ -21,6 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service.device import is_out_of_memory
 from service.loading import UNEXPECTED, LoadOptions, Version, load_version, reason_to_refuse
+from service.logs import configure_logs
 from service.settings import MiB
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -139,6 +140,7 @@ def _refusal(job: _Job, data: bytes) -> str:
 
 def main() -> int:
     """Load the version that standard input holds; tell why it can't be served."""
+    configure_logs("auto", "warning")  # standard output is for the reason alone
     line = sys.stdin.buffer.readline()
     data = sys.stdin.buffer.read()
     job = _JOB.validate_json(line)

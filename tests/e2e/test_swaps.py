@@ -27,7 +27,7 @@ def test_what_trials_take_is_given_back(tmp_path: Path) -> None:
         (Footprint(100.0, 10, 5), ""),
         (Footprint(180.0, 10, 5), "memory"),
         (Footprint(100.0, 11, 5), "descriptors"),
-        (Footprint(100.0, 10, 7), "threads"),
+        (Footprint(100.0, 10, 14), "threads"),
     ],
 )
 def test_a_leak_is_noticed(after: Footprint, grown: str) -> None:
