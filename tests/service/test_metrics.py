@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from threading import Event
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -191,6 +192,17 @@ def test_calls_over_the_limit_count_as_begun_and_refused(held: HeldRuns, serving
 
     assert scrape.by("reason", "featurelens_refusals_total") == {"too_many_calls": 1}
     assert scrape.calls("Classify") == (2, {"OK": 1, "ResourceExhausted": 1}, 2, 2, 1)
+
+
+def test_calls_without_a_token_count_as_refused(serving: Serving) -> None:
+    with measured(serving, tokens=sha256(b"secret").hexdigest()) as (server, channel):
+        stub = ClassifierStub(channel)
+        assert failure(stub.Classify, DIGIT)[0] is Code.UNAUTHENTICATED
+        stub.Classify(DIGIT, metadata=(("authorization", "Bearer secret"),))
+        scrape = Scrape(server.metrics_address)
+
+    assert scrape.by("reason", "featurelens_refusals_total") == {"unauthenticated": 1}
+    assert scrape.calls("Classify")[1] == {"OK": 1, "Unauthenticated": 1}
 
 
 def test_calls_that_end_early_count_by_reason(held: HeldRuns, serving: Serving) -> None:
