@@ -133,8 +133,24 @@ def test_tap_sessions_are_counted(serving: Serving) -> None:
     assert [scrape(f"featurelens_tap_{name}", model="lenet") for name in names] == [1, 1, 2, 1]
 
 
+def test_the_response_cache_is_told(serving: Serving) -> None:
+    with measured(serving, response_cache_mib=1) as (server, channel):
+        for message in (DIGIT, DIGIT, DIGIT, THREE):
+            ClassifierStub(channel).Classify(message)
+        scrape = Scrape(server.metrics_address)
+
+    assert scrape("nv_cache_num_hits_per_model", model="lenet", version="1") == 2
+    assert scrape("nv_cache_num_misses_per_model", model="lenet", version="1") == 2
+    assert scrape("nv_cache_hit_duration_per_model") > 0
+    assert scrape("nv_cache_miss_duration_per_model") > 0
+    assert scrape("featurelens_response_cache_bytes") > 0
+    assert scrape("nv_inference_request_success") == 4
+    assert scrape("featurelens_run_batch_size_count") == scrape("featurelens_queue_seconds_count") == 2
+
+
 def test_what_waits_and_what_is_refused(held: HeldRuns, serving: Serving) -> None:
     limits = {
+        "instances": 1,
         "max_queue_size": 2,
         "max_concurrent_calls": 4,
         "max_batch_size": 1,
@@ -214,7 +230,7 @@ def test_what_callers_send_never_becomes_a_label(serving: Serving) -> None:
 def test_idle_connections_to_the_metrics_hold_up_no_call(serving: Serving) -> None:
     with measured(serving) as (server, channel), ExitStack() as stack:
         host, _, port = server.metrics_address.rpartition(":")
-        for _ in range(40):
+        for _ in range(200):
             stack.enter_context(socket.create_connection((host, int(port)))).sendall(b"GET /met")
         for _ in range(20):
             ClassifierStub(channel).Classify(DIGIT, timeout=20)
