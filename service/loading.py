@@ -107,14 +107,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
     watch = run_watch(options.run_timeout_s)
 
     def model_on(execution: Execution) -> Model:
-        return Model(
-            data,
-            execution,
-            options.tap_sessions,
-            batching,
-            cache=cache,
-            watch=run_watch(options.run_timeout_s),
-        )
+        return Model(data, execution, options.tap_sessions, batching, cache=cache, watch=watch)
 
     several = options.share_threads and options.execution.intra_op_threads > 1
     if several and len(data) <= _SMALL_BYTES:
