@@ -19,6 +19,10 @@ _HEADER = "authorization"
 _SCHEME = "Bearer "
 _LINE = re.compile(rf"({HASH_PATTERN})\s+(\S+)(\s+control)?")
 _LOOK_EVERY_S = 1.0
+_NO_TOKEN = UnauthenticatedError(
+    "the call needs a token that the server knows, as metadata: authorization: Bearer <token>"
+)
+_NOT_CONTROL = PermissionDeniedError("the token opens calls, and this one needs a control token")
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -95,16 +99,13 @@ def guard(rules: AuthRules) -> Guard | None:
     open_prefixes = tuple(f"/{service}/" for service in rules.open_services) if closed else ("/",)
 
     def refusal(method: str, metadata: Metadata) -> ServiceError | None:
-        if method not in rules.control_methods and method.startswith(open_prefixes):
-            return None
         scope = tokens.get().scope_of(_header(metadata))
-        if scope is None:
-            return UnauthenticatedError(
-                "the call needs a token that the server knows, as metadata: authorization: Bearer <token>"
-            )
-        if scope < Scope.CONTROL and method in rules.control_methods:
-            return PermissionDeniedError("the token opens calls, and this one needs a control token")
-        return None
+        controls = method in rules.control_methods
+        if scope is Scope.CONTROL or (scope and not controls):
+            return None
+        if not controls and method.startswith(open_prefixes):
+            return None
+        return _NOT_CONTROL if scope else _NO_TOKEN
 
     return refusal
 

@@ -26,8 +26,9 @@ def guard_of(settings: Settings) -> Guard | None:
     """Make what checks tokens, if the settings name any.
 
     Raises:
-        StartupError: the file of tokens can't be used.
+        StartupError: the file of tokens can't be used, or strangers could load models.
     """
+    _refuse_open_control(settings)
     open_services = {_HEALTH: settings.open_health, _REFLECTION: settings.open_reflection}
     rules = AuthRules(
         tokens=settings.tokens,
@@ -40,6 +41,14 @@ def guard_of(settings: Settings) -> Guard | None:
     if made and not tls_files(settings) and not is_loopback(settings.grpc_address):
         _log.warning("tokens travel in plain text; switch TLS on", address=settings.grpc_address)
     return made
+
+
+def _refuse_open_control(settings: Settings) -> None:
+    has_control_tokens = settings.control_tokens or settings.tokens_file
+    if settings.model_control and not has_control_tokens and not is_loopback(settings.grpc_address):
+        raise StartupError(
+            f"model_control needs control_tokens or a tokens_file where others reach {settings.grpc_address}"
+        )
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

@@ -69,6 +69,7 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     Raises:
         StartupError: the settings can't be put into practice; says which and why.
     """
+    guard = guard_of(settings)
     peers = peers or Alone()
     cpus = max(1, available_cpus() // peers.count)
     # Signals are heard meanwhile.
@@ -88,7 +89,6 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         control = followed if settings.model_control else None
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, control, tracers)
         shared = peers.count > 1
-        guard = guard_of(settings)
         limits = transport_limits(settings)
         transport = GrpcioTransport(dispatcher, limits, guard, reuse_port=shared)
         health = add_health(transport.server, _HEALTH_NAMES)

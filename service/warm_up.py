@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import structlog
@@ -66,14 +67,11 @@ def shortest_run_s(model: Model, runs: int = 3) -> float:
     """
     outputs = [spec.name for spec in model.outputs]
     seconds = [math.inf]
-    with ending_within(model.trial_timeout_s) as options:
-        try:
-            for _ in range(runs if next(_batch_sizes(model, outputs), None) else 0):
-                started_s = time.perf_counter()
-                model.compute({spec.name: blank(spec) for spec in model.inputs}, outputs, options)
-                seconds.append(time.perf_counter() - started_s)
-        except RUN_ERRORS as error:
-            _log.debug("no time of a run", digest=model.digest, reason=reason_of(error))
+    with ending_within(model.trial_timeout_s) as options, suppress(*RUN_ERRORS):
+        for _ in range(runs if next(_batch_sizes(model, outputs), None) else 0):
+            started_s = time.perf_counter()
+            model.compute({spec.name: blank(spec) for spec in model.inputs}, outputs, options)
+            seconds.append(time.perf_counter() - started_s)
     return min(seconds)
 
 

@@ -176,6 +176,7 @@ def test_no_import_cycle() -> None:
             {
                 "service.transport.grpcio",
                 "service.server",
+                "service.listening",
                 "service.health",
                 "service.worker",
                 "service.__main__",

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from featurelens.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
+from featurelens.channel import DEFAULT_ADDRESS
 from featurelens.cli.console import CommandError
+from featurelens.cli.options import TIMEOUT_S, TimeoutOption
 from featurelens.client import Client
 from featurelens.security import Tls
 
@@ -37,9 +38,7 @@ def _connect(
     server: Annotated[
         str, typer.Option(envvar="FEATURELENS_SERVER", metavar="ADDRESS", help="host:port of the server.")
     ] = DEFAULT_ADDRESS,
-    timeout: Annotated[
-        float, typer.Option(min=0.001, help="Seconds to wait for an answer.")
-    ] = DEFAULT_TIMEOUT_S,
+    timeout: TimeoutOption = TIMEOUT_S,
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS; the options below switch it on too.")] = False,
     ca: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Authorities that may vouch for the server, PEM.")

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from featurelens.channel import DEFAULT_TIMEOUT_S
 from featurelens.cli.console import Output
+
+TIMEOUT_S = DEFAULT_TIMEOUT_S
 
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="NAME", help="Name of the model; without it, the only one there is.")
@@ -21,3 +24,4 @@ VersionOption = Annotated[
 ]
 TopKOption = Annotated[int, typer.Option("--top-k", min=1, help="How many labels to show for each image.")]
 OutputOption = Annotated[Output, typer.Option("--output", help="What to print.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait for an answer.")]

@@ -68,7 +68,7 @@ def test_a_call_without_a_deadline_gets_the_servers(held: HeldRuns, serving: Ser
 
 
 async def test_a_cancelled_call_in_the_queue_never_runs(held: HeldRuns, serving: Serving) -> None:
-    with serving() as server:
+    with serving(instances=1) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub: Any = ClassifierStub(channel)
             running = stub.Classify(REQUEST)
@@ -102,7 +102,7 @@ def test_calls_over_the_limit_are_refused_at_once(held: HeldRuns, serving: Servi
 
 
 def test_a_full_queue_is_resource_exhausted(held: HeldRuns, serving: Serving) -> None:
-    with serving(max_queue_size=1) as server, grpc.insecure_channel(server.address) as channel:
+    with serving(instances=1, max_queue_size=1) as server, grpc.insecure_channel(server.address) as channel:
         stub = ClassifierStub(channel)
         running = stub.Classify.future(REQUEST)
         assert held.started.wait(TIMEOUT_S)

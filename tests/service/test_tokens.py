@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ def test_a_control_token_alone_leaves_calls_open(serving: Serving) -> None:
         assert outcome(load, channel, CONTROL) == "UNIMPLEMENTED"
 
 
+def test_the_control_token_loads_models(serving: Serving, repository: Path) -> None:
+    settings = {"model_repository": repository, "model_control": True, "tokens": hash_of(TOKEN)}
+    with (
+        serving(**settings, control_tokens=hash_of(CONTROL)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        outcomes = [outcome(load, channel, token) for token in (None, TOKEN, CONTROL)]
+    assert outcomes == ["UNAUTHENTICATED", "PERMISSION_DENIED", "OK"]
+
+
 def test_tokens_rotate_without_a_restart_and_without_a_failed_call(serving: Serving, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"{hash_of(TOKEN)} old\n")
@@ -238,3 +249,17 @@ def test_tokens_in_plain_text_are_worth_a_warning(address: str, warnings: int) -
         assert guard_of(Settings(grpc_address=address, tokens=(hash_of(TOKEN),)))
         assert guard_of(Settings(grpc_address=address)) is None
     assert [line["event"] for line in lines] == ["tokens travel in plain text; switch TLS on"] * warnings
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"grpc_address": "0.0.0.0:8001"}, True),
+        ({"grpc_address": "127.0.0.1:8001"}, False),
+        ({"grpc_address": "0.0.0.0:8001", "control_tokens": (hash_of(CONTROL),)}, False),
+        ({"grpc_address": "0.0.0.0:8001", "tokens": (hash_of(TOKEN),)}, True),
+    ],
+)
+def test_strangers_never_load_models(settings: dict[str, object], refused: bool) -> None:
+    with pytest.raises(StartupError, match="model_control needs") if refused else nullcontext():
+        guard_of(Settings.model_validate({"model_control": True, **settings}))

@@ -73,7 +73,7 @@ def test_requests_items_and_failures_of_both_services_are_counted(channel: grpc.
 
 
 def test_requests_that_share_a_run_count_it_once(held: HeldRuns, serving: Serving) -> None:
-    with serving() as server, grpc.insecure_channel(server.address) as channel:
+    with serving(instances=1) as server, grpc.insecure_channel(server.address) as channel:
         stub = InferenceStub(channel)
         running = stub.ModelInfer.future(of_digits(1))
         assert held.started.wait(20)
