@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from threading import Event
 
@@ -16,7 +17,8 @@ import pytest
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from tests.e2e.footprint import Footprint
 from tests.e2e.processes import server_process
-from tests.service.live.repositories import ask, configure, put, version, wait_for
+from tests.service.live.repositories import ask, ask_inference, configure, put, version, wait_for
+from tests.service.oip.stub import InferenceStub
 
 CLIENTS = 8
 PAUSE_S = 0.02
@@ -36,12 +38,12 @@ class Load:
     wrong: list[object] = field(default_factory=list)
     """Errors, answers that aren't the version's, and older versions after newer ones."""
 
-    def call(self, address: str, stop: Event) -> None:
+    def call(self, address: str, stop: Event, ask: Callable[[grpc.Channel], tuple[str, float]]) -> None:
         with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            stub, newest = ClassifierStub(channel), 0
+            newest = 0
             while not stop.wait(PAUSE_S):
                 try:
-                    number, value = ask(stub)
+                    number, value = ask(channel)
                 except grpc.RpcError as error:
                     self.wrong.append(error)
                     return
@@ -51,12 +53,17 @@ class Load:
                 newest = int(number)
 
 
+def over_inference(channel: grpc.Channel) -> tuple[str, float]:
+    return ask_inference(InferenceStub(channel))
+
+
 @contextmanager
 def under_load(address: str) -> Iterator[Load]:
     """Call from many clients until the block is left; each of them has to have got there."""
     load, stop = Load(), Event()
     with ThreadPoolExecutor(CLIENTS) as clients:
-        futures: list[Future[None]] = [clients.submit(load.call, address, stop) for _ in range(CLIENTS)]
+        asking = cycle((lambda channel: ask(ClassifierStub(channel)), over_inference))
+        futures = [clients.submit(load.call, address, stop, next(asking)) for _ in range(CLIENTS)]
         try:
             yield load
         finally:

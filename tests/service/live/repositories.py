@@ -16,10 +16,13 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from tests.service import onnx_models
+from tests.service.oip.stub import InferenceStub, arrays, request
 
 TIMEOUT_S = 15
 LOGITS = "softmax = false\n"
 """A config.toml under which the scores are those of the model's file."""
+
+X = np.array([[0.0, 1.0]], np.float32)
 
 Index = Mapping[str, tuple[str, str]]
 """State and reason by "name/version"."""
@@ -50,11 +53,16 @@ def configure(folder: Path, name: str, text: str) -> None:
 
 def ask(stub: ClassifierStub, number: str = "", name: str = "") -> tuple[str, float]:
     """Ask a model made by `version`: which version answered, and what it says it is."""
-    tensor = pack(np.array([[0.0, 1.0]], np.float32))
-    request = pb.ClassifyRequest(model=name, version=number, tensor=tensor)
-    answer = stub.Classify(request, timeout=TIMEOUT_S)
+    asked = pb.ClassifyRequest(model=name, version=number, tensor=pack(X))
+    answer = stub.Classify(asked, timeout=TIMEOUT_S)
     score = next(score.probability for score in answer.results[0].scores if score.index == 1)
     return answer.version, score / 3
+
+
+def ask_inference(stub: InferenceStub) -> tuple[str, float]:
+    """Ask the model "tiny" over the other protocol."""
+    answer = stub.ModelInfer(request("tiny", [("x", "FP32", X)]), timeout=TIMEOUT_S)
+    return answer.model_version, float(arrays(answer)["scores"][0, 1]) / 3
 
 
 def refusal(stub: ClassifierStub, number: str = "", name: str = "") -> tuple[grpc.StatusCode, str]:
