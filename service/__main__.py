@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _supervise(settings: Settings, workers: int, flags: Sequence[str]) -> None:
     with held(settings.grpc_address) as bound:
-        supervisor = Supervisor(workers, [*flags, f"--grpc-address={bound}", f"--workers={workers}"])
+        flags = [*flags, f"--grpc-address={bound}", f"--workers={workers}"]
+        supervisor = Supervisor(workers, flags, settings.crashes_until_quarantine)
         with metrics_served(settings, supervisor):
             second = supervisor.run(lambda models: _announce(models, bound))
     if second is not None:

@@ -12,6 +12,9 @@ from threading import Lock
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+import structlog
+from structlog.typing import FilteringBoundLogger
+
 from service.errors import StartupError
 from service.loading import Version, loaded, log_loaded
 from service.model import Model
@@ -19,6 +22,8 @@ from service.model_config import ModelConfig
 from service.model_files import ModelFiles
 from service.repository import Entry, Repository, ServedModel, State
 from service.start_up import Started
+
+_log: FilteringBoundLogger = structlog.get_logger()
 
 _Key = tuple[str, int]
 
@@ -55,6 +60,7 @@ class ChangeOver:
             if entry.served is not None:
                 self._configs[entry.served.model] = started.configs[entry.name]
         self._lock = Lock()
+        self._publishing = Lock()  # a load takes long, a quarantine must not wait for it
 
     def announce(self, name: str, number: int) -> None:
         """Show that a version is being loaded, unless it serves already."""
@@ -93,10 +99,28 @@ class ChangeOver:
     def commit(self, name: str, outcomes: Sequence[Outcome], labels: Mapping[str, int]) -> None:
         """Make these all versions of a model, at once; without any it goes away."""
         with self._lock:
-            entries = [self._entry(name, outcome) for outcome in outcomes]
-            displaced = self.repository.publish_model(name, entries, labels)
+            with self._publishing:
+                entries = [self._entry(name, outcome) for outcome in outcomes]
+                displaced = self.repository.publish_model(name, entries, labels)
             self._forget(name)
             self._retire(displaced)
+
+    def quarantine(self, reasons: Mapping[str, str]) -> None:
+        """Serve no version with one of these digests until told otherwise, for the reason that is given."""
+        with self._publishing:
+            self._options.suspects.quarantined = reasons
+            hit = [
+                e.served for e in self.repository.entries() if e.served and e.served.model.digest in reasons
+            ]
+            self._retire(
+                self.repository.publish(
+                    Entry.unavailable(served.name, served.version, reasons[served.model.digest])
+                    for served in hit
+                )
+            )
+        for served in hit:
+            _log.error("model quarantined", model=served.name, version=served.version)
+            self.repository.changes.add(served.name, "quarantined")
 
     def abort(self, name: str) -> None:
         """Free what was prepared of a model."""
@@ -114,10 +138,11 @@ class ChangeOver:
 
     def _entry(self, name: str, outcome: Outcome) -> Entry:
         candidates = (self._prepared.get((name, outcome.version)), self.serving(name).get(outcome.version))
+        quarantined = self._options.suspects.quarantined.get(outcome.digest)
         for served in candidates:
-            if served is not None and served.model.digest == outcome.digest:
+            if served is not None and served.model.digest == outcome.digest and not quarantined:
                 return Entry.ready(served, outcome.reason)
-        reason = outcome.reason or "this process could not load it; the server's log says why"
+        reason = quarantined or outcome.reason or "this process could not load it; the server's log says why"
         return Entry.unavailable(name, str(outcome.version), reason)
 
     def _forget(self, name: str) -> None:

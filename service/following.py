@@ -32,10 +32,10 @@ def following(
         peers: the processes that share the port; one of them follows the folder for all.
 
     Yields:
-        What begins it, and takes requests; None if nothing is followed.
+        What begins it, and takes requests; None if nothing is followed, nor may be quarantined.
     """
     watch = settings.watch and settings.model_repository is not None
-    if not (watch or settings.model_control):
+    if not (watch or settings.model_control or peers.count > 1):
         yield None
         return
     with ExitStack() as parts:

@@ -14,10 +14,16 @@ from service.loading import LoadOptions
 from service.providers import Cuda, Tensorrt
 from service.settings import MiB, Settings
 from service.start_up import Known, Started, load_models
+from service.suspects import Suspects
 from service.transport.limits import TransportLimits
 
 
-def load_repository(settings: Settings, cpus: int | None = None, known: Known | None = None) -> Started:
+def load_repository(
+    settings: Settings,
+    cpus: int | None = None,
+    known: Known | None = None,
+    suspects: Suspects | None = None,
+) -> Started:
     """Load the models that the settings name, for a process that has this many CPUs to itself; None: all.
 
     Raises:
@@ -33,6 +39,7 @@ def load_repository(settings: Settings, cpus: int | None = None, known: Known | 
         refuse_non_finite=settings.refuse_non_finite,
         share_threads=not settings.threads,
         run_timeout_s=settings.run_timeout_s,
+        suspects=suspects or Suspects(),
     )
     return load_models(settings.model_repository or _shipped_models(), options, known)
 

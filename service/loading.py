@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import structlog
+from pydantic import Field
 from structlog.typing import FilteringBoundLogger
 
 from service.batching_limits import BatchingLimits
@@ -18,6 +21,7 @@ from service.model_files import MODEL_FILE, ModelFiles
 from service.repository import Entry, ServedModel
 from service.run_watch import run_watch
 from service.settings import MiB
+from service.suspects import Suspects
 from service.warm_up import shortest_run_s, warm_up
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -44,6 +48,8 @@ class LoadOptions:
     """Give each session fewer threads where there are many."""
     run_timeout_s: float = 60.0
     """How long a run may take."""
+    suspects: Annotated[Suspects, Field(exclude=True)] = field(default_factory=Suspects)
+    """What is known of crashes; a process that tries a version isn't told."""
 
     def shared_by(self, sessions: int) -> LoadOptions:
         """Return the options for one of this many sessions."""
@@ -107,7 +113,15 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
     watch = run_watch(options.run_timeout_s)
 
     def model_on(execution: Execution) -> Model:
-        return Model(data, execution, options.tap_sessions, batching, cache=cache, watch=watch)
+        return Model(
+            data,
+            execution,
+            options.tap_sessions,
+            batching,
+            cache=cache,
+            watch=watch,
+            suspects=options.suspects,
+        )
 
     several = options.share_threads and options.execution.intra_op_threads > 1
     if several and len(data) <= _SMALL_BYTES:
@@ -127,10 +141,13 @@ def loaded(files: ModelFiles, version: Version, options: LoadOptions, digest: st
         digest: of the file that is expected, if it is known.
     """
     try:
-        served = load_version(read_version(files, version, options), version, options)
-        if digest not in ("", served.model.digest):
+        data = read_version(files, version, options)
+        found = hashlib.sha256(data).hexdigest()
+        if digest not in ("", found):
             raise ModelLoadError(f"{MODEL_FILE} changed while it was being loaded")
-        return Entry.ready(served)
+        if reason := options.suspects.quarantined.get(found):
+            raise ModelLoadError(reason)
+        return Entry.ready(load_version(data, version, options))
     except Exception as error:  # noqa: BLE001 - one file never keeps the others from serving
         return Entry.unavailable(version.name, str(version.number), reason_to_refuse(error, version))
 

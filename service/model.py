@@ -30,6 +30,7 @@ from service.errors import (
 from service.feeds import check_feed, listed
 from service.graph import Array, Graph, Shape, TensorSpec
 from service.run_watch import RunWatch
+from service.suspects import Suspects
 from service.taps import TapCounts, TapSessions
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -69,6 +70,7 @@ class Model:
         batching: See above.
         cache: Whether its answers may be given again, if it is deterministic.
         watch: Ends runs that take too long; None: they may take for ever.
+        suspects: Where runs are noted, as each may crash the process; None: nowhere.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -84,12 +86,14 @@ class Model:
         *,
         cache: bool = True,
         watch: RunWatch | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
         self._watch = watch or nullcontext()
         self.batching = batching
         self.graph = graph = Graph.parse(data)
         self.cacheable = cache and graph.deterministic
         self.digest = hashlib.sha256(data).hexdigest()
+        self._noted = (suspects or Suspects()).running(self.digest)
         base = create_session(graph.with_outputs(()), execution)
         self._base = runner_of(base)
         self.provider: str = base.get_providers()[0]
@@ -196,7 +200,7 @@ class Model:
         for name in wanted - self.graph.fetchable:
             raise UnknownLayerError(self._unknown(name))
         try:
-            with self._watch as options:
+            with self._watch as options, self._noted:
                 return dict(zip(names, self.compute(feeds, names, options), strict=True))
         except TimeoutError as error:
             log.exception("run ended", digest=self.digest, outputs=names)

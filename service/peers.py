@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.channel import JSON
+from service.suspects import Suspects
 
 STATISTICS = "statistics"
 """What a process has counted. Outlives it: its last answer is handed to the process in its place."""
@@ -20,6 +21,9 @@ INDEX = "index"
 
 SERVED = "served"
 """The versions that a process serves or has refused, and its labels of them. Outlives it, too."""
+
+QUARANTINE = "quarantine"
+"""Tells a process which versions it must not run, and why, by the digests of their files."""
 
 _TIMEOUT_S = 2.0
 
@@ -51,12 +55,14 @@ class Peers(ABC):
         count: how many there are meant to be.
         leads: whether this one decides for all.
         inherited: the last answers of the process in whose place this one is, by question.
+        suspects: where this one notes what may crash it.
     """
 
     def __init__(self, count: int, *, leads: bool = True) -> None:
         self.count = count
         self.leads = leads
         self.inherited: Mapping[str, JSON] = {}
+        self.suspects = Suspects()
         self._answers: dict[str, Callable[[JSON], JSON]] = {}
 
     def answer(self, question: str, how: Callable[[JSON], JSON]) -> None:
@@ -86,6 +92,10 @@ class Peers(ABC):
     def census(self) -> Census:
         """Count the processes. Blocks, too."""
 
+    @abstractmethod
+    def release(self, digest: str) -> None:
+        """Let all processes run the version with this digest, whatever it did. Blocks, too."""
+
 
 class Alone(Peers):
     """The peers of a process that has the port to itself."""
@@ -103,3 +113,6 @@ class Alone(Peers):
     def census(self) -> Census:
         """Count one."""
         return Census(alive=1, wanted=1, restarts=0)
+
+    def release(self, digest: str) -> None:
+        """Do nothing: without a supervisor there is no quarantine."""

@@ -78,6 +78,7 @@ class Reconciler:
             for name, config in configs.items()
         }
         self._unloaded: set[str] = set()
+        self._requested = ""
 
     def look(self) -> float | None:
         """Follow what has changed and settled; tell after how many seconds more may have."""
@@ -103,7 +104,12 @@ class Reconciler:
         if (followed := self._followed.get(name)) is not None:
             tried = {n: stamp for n, stamp in followed.tried.items() if n not in followed.refused}
             self._followed[name] = replace(followed, tried=tried)
-        if problems := self._follow(name):
+        self._requested = name
+        try:
+            problems = self._follow(name)
+        finally:
+            self._requested = ""
+        if problems:
             raise ModelRefusedError(f'model "{name}": {"; ".join(problems)}')
 
     def unload(self, name: str) -> None:
@@ -200,6 +206,8 @@ class Reconciler:
         digest = hashlib.sha256(data).hexdigest()
         if current is not None and current.model.digest == digest:
             return digest
+        if version.name == self._requested:
+            self._change_over.release(digest)
         self._change_over.announce(version)
         reason = self._trial.refuse(data, version, self._options)
         del data

@@ -16,6 +16,7 @@ from service.classifier import Classifier
 from service.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
 from service.model import Model
 from service.statistics import ChangeCounts, Statistics
+from service.suspects import QUARANTINED
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -202,8 +203,7 @@ class Repository:
             known = _listed([*versions.entries, *versions.labels])
             raise UnknownModelError(f'model "{model}" has no version "{version[:100]}"; it has {known}')
         if entry.served is None:
-            trouble = "is being loaded" if entry.state is State.LOADING else "could not be loaded"
-            raise ModelNotReadyError(f'model "{entry.name}" version {entry.version} {trouble}')
+            raise ModelNotReadyError(f'model "{entry.name}" version {entry.version} {_trouble(entry)}')
         return entry.served
 
 
@@ -214,6 +214,12 @@ def _check(known: _Versions, entry: Entry) -> None:
     old = known.entries.get(entry.version)
     if entry.state not in _NEXT[old.state if old else None]:
         raise ValueError(f"{entry.name}/{entry.version} can't become {entry.state.value}")
+
+
+def _trouble(entry: Entry) -> str:
+    if entry.state is State.LOADING:
+        return "is being loaded"
+    return f"is {entry.reason}" if entry.reason.startswith(QUARANTINED) else "could not be loaded"
 
 
 def _make(entries: Mapping[str, Entry], labels: Mapping[str, int]) -> _Versions:

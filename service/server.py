@@ -73,7 +73,9 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
     peers = peers or Alone()
     cpus = max(1, available_cpus() // peers.count)
     # Signals are heard meanwhile.
-    started = await asyncio.to_thread(lambda: load_repository(settings, cpus, known_to(peers)))
+    started = await asyncio.to_thread(
+        lambda: load_repository(settings, cpus, known_to(peers), peers.suspects)
+    )
     repository = started.repository
     # What is here now stays. To look through all of it for garbage again and again would cost calls their
     # latency: tens of milliseconds at a time.

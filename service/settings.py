@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     workers: PositiveInt | Literal["auto"] = 1
     """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
 
+    crashes_until_quarantine: NonNegativeInt = 3
+    """Crashes of workers in ten minutes after which the version that ran is not served any more. 0: none."""
+
     tls_cert: Path | None = None
     """PEM file with the server's certificate. With it and its key calls come over TLS alone, grpcio's."""
 

@@ -12,7 +12,8 @@ from structlog.typing import FilteringBoundLogger
 
 from service import supervised
 from service.channel import JSON, Answer, ChannelClosedError, NoAnswerError
-from service.peers import COUNTED, SERVED, STATISTICS
+from service.peers import COUNTED, QUARANTINE, SERVED, STATISTICS
+from service.quarantine import Quarantine
 from service.worker_process import WorkerProcess
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -43,6 +44,7 @@ class Slot:
         answer: Answer,
         answerers: Executor,
         changed: Callable[[], None],
+        quarantine: Quarantine,
     ) -> None:
         """Prepare.
 
@@ -52,6 +54,7 @@ class Slot:
             answer: Answers the questions of a process that aren't about this slot.
             answerers: Threads for that.
             changed: Called on any thread when an attribute has changed.
+            quarantine: What the process must not run, and is told what crashed it.
         """
         self.number = number
         self.models: list[str] | None = None
@@ -62,6 +65,7 @@ class Slot:
         self._answer_others = answer
         self._answerers = answerers
         self._changed = changed
+        self._quarantine = quarantine
         self._memory: dict[str, JSON] = {}
         self._joined = False
         self._reason = ""
@@ -138,14 +142,17 @@ class Slot:
             return f"worker {self.number} can't be started: {error.strerror}"
         end = self._worker.run_to_its_end()
         self._joined, self.models = False, None
+        if self._worker.suspect:
+            self._quarantine.crashed(self._worker.suspect)
         return self._reason or f"worker {self.number} {end}"
 
     def _answer(self, question: str, argument: JSON) -> JSON:
         match question:
             case supervised.INHERITED:
-                return self._memory
+                return {**self._memory, QUARANTINE: self._quarantine.reasons}
             case supervised.JOINED:
                 self._joined = True
+                self.ask(QUARANTINE, self._quarantine.reasons)  # they may be others by now
             case supervised.SERVING:
                 self.models = argument
                 if self._has_served:

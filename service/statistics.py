@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 from service.histogram import Histogram
 from service.metrics import BOUNDS_NS
 
-Change = Literal["loaded", "refused", "removed", "config_applied", "config_refused"]
+Change = Literal["loaded", "refused", "removed", "config_applied", "config_refused", "quarantined"]
 """What became of a version, or of a config.toml, that came, changed or went."""
 CHANGES: tuple[Change, ...] = get_args(Change)
 

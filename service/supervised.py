@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 
 from service.channel import JSON, Channel, ChannelClosedError
-from service.peers import Census, Peers
+from service.peers import QUARANTINE, Census, Peers
+from service.suspects import NotedSuspects
 
 # What a worker asks its supervisor, or tells it.
 INHERITED = "inherited"
@@ -16,6 +17,7 @@ SERVING = "serving"
 FAILED = "failed"
 ASK_ALL = "ask all"
 CENSUS = "census"
+RELEASE = "release"
 # What the supervisor tells a worker; every other question is for its peers' answers.
 STOP = "stop"
 
@@ -33,11 +35,12 @@ class Supervised(Peers):
         stop: set when the worker is to end: it was told, or the supervisor is gone.
     """
 
-    def __init__(self, end: socket.socket, number: int, count: int) -> None:
+    def __init__(self, end: socket.socket, record: int, number: int, count: int) -> None:
         """Talk to the supervisor over a connected socket, until `close`.
 
         Args:
             end: The socket.
+            record: Where to note what runs: a descriptor.
             number: Which worker this is, from 1.
             count: How many there are.
         """
@@ -47,6 +50,8 @@ class Supervised(Peers):
         self._supervisor = Channel(end, self._answer, self._answerers)
         Thread(target=self._listen, name="supervisor", daemon=True).start()
         self.inherited = self._ask(INHERITED, None, {}, _START_TIMEOUT_S)
+        self.suspects = NotedSuspects(record)
+        self.suspects.quarantined = self.inherited.get(QUARANTINE, {})
 
     def join(self) -> None:
         """Tell that questions are answered."""
@@ -74,6 +79,10 @@ class Supervised(Peers):
     def census(self) -> Census:
         """Ask the supervisor."""
         return Census(**self._ask(CENSUS, None, {"alive": 1, "wanted": self.count, "restarts": 0}))
+
+    def release(self, digest: str) -> None:
+        """Have the supervisor tell all workers."""
+        self._ask(RELEASE, digest, None)
 
     def _ask(self, question: str, argument: JSON, otherwise: JSON, timeout_s: float = 0.0) -> JSON:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from queue import Empty, SimpleQueue
@@ -12,24 +12,41 @@ from types import FrameType
 
 from service.channel import JSON
 from service.errors import StartupError
-from service.peers import Census
+from service.peers import QUARANTINE, Census
+from service.quarantine import Quarantine
 from service.slot import REMEMBERED, Slot
-from service.supervised import ASK_ALL, CENSUS
+from service.supervised import ASK_ALL, CENSUS, RELEASE
 
 # How often that is asked for which outlives a worker: what is newer dies with it.
 _REMEMBER_EVERY_S = 1.0
+# Workers that are told late are told again at the next crash.
+_TELL_S = 2.0
 
 
 class Supervisor:
     """The workers of one port."""
 
-    def __init__(self, count: int, arguments: Sequence[str]) -> None:
-        """Prepare `count` workers, which take these arguments."""
+    def __init__(self, count: int, arguments: Sequence[str], crashes: int = 0) -> None:
+        """Prepare.
+
+        Args:
+            count: How many workers.
+            arguments: The flags that they take.
+            crashes: After how many a version is quarantined; 0: never.
+        """
         self._answerers = ThreadPoolExecutor(2 * count, thread_name_prefix="answer")
         # Signal handlers may put into a SimpleQueue. None: a slot has changed.
         self._events: SimpleQueue[signal.Signals | None] = SimpleQueue()
+        quarantine = self._quarantine = Quarantine(crashes, self._tell_quarantine)
         self._slots = [
-            Slot(number, arguments, self._answer, self._answerers, lambda: self._events.put(None))
+            Slot(
+                number,
+                arguments,
+                self._answer,
+                self._answerers,
+                lambda: self._events.put(None),
+                quarantine,
+            )
             for number in range(1, count + 1)
         ]
 
@@ -80,6 +97,9 @@ class Supervisor:
             restarts=sum(slot.restarts for slot in self._slots),
         )
 
+    def _tell_quarantine(self, reasons: Mapping[str, str]) -> None:
+        self.ask_all(QUARANTINE, reasons, _TELL_S)
+
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         self._events.put(signal.Signals(number))
 
@@ -120,4 +140,6 @@ class Supervisor:
             return self.ask_all(**argument)
         if question == CENSUS:
             return asdict(self.census())
+        if question == RELEASE:
+            return self._quarantine.release(argument)
         raise LookupError(question)

@@ -15,7 +15,7 @@ from service.changeover import ChangeOver, Outcome
 from service.channel import JSON
 from service.loading import Version
 from service.model_config import ModelConfig
-from service.peers import SERVED, Census, Peers
+from service.peers import QUARANTINE, SERVED, Census, Peers
 from service.repository import Repository, ServedModel
 from service.start_up import Known
 
@@ -48,6 +48,7 @@ class Unison:
         peers.answer(_PREPARE, lambda told: change_over.prepare(_version(*told[:3]), told[3]))
         peers.answer(_COMMIT, self._commit)
         peers.answer(_ABORT, change_over.abort)
+        peers.answer(QUARANTINE, change_over.quarantine)
         peers.answer(SERVED, lambda _: self._served())
 
     def announce(self, version: Version) -> None:
@@ -69,6 +70,10 @@ class Unison:
     def abort(self, name: str) -> None:
         """Free what was prepared of a model."""
         self._peers.ask_all(_ABORT, name)
+
+    def release(self, digest: str) -> None:
+        """Let the version with this digest be loaded everywhere, whatever it did."""
+        self._peers.release(digest)
 
     def serving(self, name: str) -> dict[int, ServedModel]:
         """Return what answers calls for a model in this process, by version."""

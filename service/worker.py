@@ -1,7 +1,7 @@
-"""One of several processes that serve a port: `python -m service.worker DESCRIPTOR NUMBER FLAGS...`.
+"""One of several processes that serve a port: `python -m service.worker DESCRIPTOR RECORD NUMBER FLAGS...`.
 
-The descriptor is that of a socket to the supervisor, the number is the worker's own, the flags are the
-server's.
+The descriptor is that of a socket to the supervisor, the record that of where runs are noted; the number is
+the worker's own, the flags are the server's.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until the supervisor says stop or is gone; return 1 if that can't start."""
     # A terminal sends it to all processes; the supervisor passes on what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    descriptor, number, *flags = arguments
+    descriptor, record, number, *flags = arguments
     settings = parse_settings(flags)
     configure_logs(settings.log_format, settings.log_level, worker=int(number))
     end = socket.socket(fileno=int(descriptor))
-    with closing(Supervised(end, int(number), int(settings.workers))) as peers:
+    with closing(Supervised(end, int(record), int(number), int(settings.workers))) as peers:
         try:
             asyncio.run(_serve(settings, peers))
         except StartupError as error:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from service.channel import Answer, Channel
+from service.suspects import CRASHES, new_record, suspect_in
 
 # What a process may take to end once it has closed its channel.
 _END_S = 5.0
@@ -21,6 +22,7 @@ class WorkerProcess:
 
     Attributes:
         channel: what to ask it through.
+        suspect: digest of the version whose run crashed it; "" if none did, or it can't be told.
     """
 
     def __init__(self, number: int, arguments: Sequence[str], answer: Answer, answerers: Executor) -> None:
@@ -32,12 +34,14 @@ class WorkerProcess:
             answer: Answers its questions, on the executor.
             answerers: Threads for that.
         """
+        self.suspect = ""
+        self._record = new_record()
         ours, theirs = socket.socketpair()
         with theirs:
-            descriptor = str(theirs.fileno())
+            ends = [theirs.fileno(), self._record]
             self._process = subprocess.Popen(  # noqa: S603 - this program once more
-                [sys.executable, "-P", "-m", "service.worker", descriptor, str(number), *arguments],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-m", "service.worker", *map(str, ends), str(number), *arguments],
+                pass_fds=ends,
                 # Modules are found where this process found them, whichever way it was started.
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
@@ -51,6 +55,9 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:  # it hangs
             self._process.kill()
             status = self._process.wait()
+        if -status in CRASHES:
+            self.suspect = suspect_in(self._record)
+        os.close(self._record)
         cause = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
         return f"(process {self._process.pid}) ended {cause}"
 

@@ -29,7 +29,7 @@ FORBIDDEN = {
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading"},
     {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors"},
-    {"histogram", "metrics", "statistics", "channel", "peers"},
+    {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
         "onnx_file",
         "told_types",
@@ -50,7 +50,7 @@ LAYERS = (
     {"transport"},
     {"measurements", "exposition", "metrics_port"},
     {"server", "from_settings", "listening", "security", "reflection", "health", "tracing"},
-    {"port", "supervised", "worker", "worker_process", "slot", "supervisor"},
+    {"port", "supervised", "worker", "worker_process", "quarantine", "slot", "supervisor"},
     {"__main__", "healthcheck", "checks", "doctor"},
 )
 MOST_LINES = 300
