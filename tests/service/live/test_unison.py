@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from service.channel import JSON
 from service.device import Execution
 from service.loading import LoadOptions, Version
 from service.model_config import ModelConfig
-from service.peers import SERVED, Alone, Census, Peers
+from service.peers import QUARANTINE, SERVED, Alone, Census, Peers
 from service.repository import Repository, State
 from service.start_up import load_models
+from service.suspects import Suspects
 from service.unison import Unison, known_to
 from tests.service import onnx_models
 from tests.service.live.repositories import put
@@ -42,9 +44,11 @@ class Group(Peers):
     def census(self) -> Census:
         return Census(alive=len(self.members) + self.silent, wanted=2, restarts=0)
 
+    def release(self, digest: str) -> None: ...
+
 
 def process(folder: Path, members: list[Group]) -> tuple[Unison, Repository]:
-    started = load_models(folder, OPTIONS)
+    started = load_models(folder, replace(OPTIONS, suspects=Suspects()))
     return Unison(Group(members), ChangeOver(started, lambda displaced: None)), started.repository
 
 
@@ -164,3 +168,25 @@ def test_what_came_since_is_left_for_the_leader_to_try(tmp_path: Path) -> None:
     started = load_models(tmp_path, OPTIONS, {"tiny": {1: "", 2: "bad"}})
     assert states(started.repository) == [("1", State.READY), ("2", State.UNAVAILABLE)]
     assert {path[1] for path in started.picture if len(path) == 3} == {"1", "2"}
+
+
+def test_what_is_quarantined_is_not_served_whatever_is_decided(folders: list[Path]) -> None:
+    members: list[Group] = []
+    (leader, first), (_, second) = (process(folder, members) for folder in folders)
+    version, digest = told(folders[0], 1)
+    members[1].own_answer(QUARANTINE, {digest: "quarantined: why"})
+    leader.commit("tiny", [Outcome(1, digest)], {})
+    assert [entry.reason for entry in second.entries()] == ["quarantined: why"]
+    assert (states(first), states(second)) == ([("1", State.READY)], [("1", State.UNAVAILABLE)])
+    assert second.changes.totals()["tiny", "quarantined"] == 1
+
+    members[0].own_answer(QUARANTINE, {digest: "quarantined: why"})
+    assert leader.prepare(version, digest) == "quarantined: why"
+    leader.commit("tiny", [Outcome(1, digest)], {})
+    assert states(first) == states(second) == [("1", State.UNAVAILABLE)]
+
+    for member in members:
+        member.own_answer(QUARANTINE, {})
+    assert leader.prepare(version, digest) == ""
+    leader.commit("tiny", [Outcome(1, digest)], {})
+    assert states(first) == states(second) == [("1", State.READY)]
