@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
 
     crashes_until_quarantine: NonNegativeInt = 3
-    """Crashes of workers in ten minutes after which the version that ran is not served any more. 0: none."""
+    """Crashes of workers in ten minutes after which the version that ran is served no more. 0: never."""
 
     tls_cert: Path | None = None
     """PEM file with the server's certificate. With it and its key calls come over TLS alone, grpcio's."""
