@@ -13,8 +13,8 @@ peers = triton mlserver torchserve litserve
 need = command -v $(1) > /dev/null || if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install --yes $(2); \
     else echo '$(1) is missing: sudo apt-get install $(2)' >&2; exit 1; fi
 
-.PHONY: help setup demo serve test test-long test-containers check train protos bench bench-peers h2load prometheus \
-    java     pictures clean
+.PHONY: help setup demo serve test test-long test-containers check train protos bench bench-peers h2load \
+    prometheus java pictures clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help

@@ -34,6 +34,10 @@ _OF_TOTALS: Mapping[str, Callable[[Totals], float]] = {
     "nv_inference_compute_input_duration_us": lambda totals: totals.input_ns / 1000,
     "nv_inference_compute_infer_duration_us": lambda totals: totals.infer_ns / 1000,
     "nv_inference_compute_output_duration_us": lambda totals: totals.output_ns / 1000,
+    "nv_cache_num_hits_per_model": lambda totals: totals.cache_hits,
+    "nv_cache_num_misses_per_model": lambda totals: totals.cache_misses,
+    "nv_cache_hit_duration_per_model": lambda totals: totals.cache_hit_ns / 1000,
+    "nv_cache_miss_duration_per_model": lambda totals: totals.cache_miss_ns / 1000,
 }
 _FAILURES: Mapping[str, Callable[[Totals], int]] = {
     "REJECTED": lambda totals: totals.rejected,

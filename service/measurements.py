@@ -71,6 +71,8 @@ def _changes(repository: Repository) -> Iterator[_Sample]:
 
 def _present(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
     yield "featurelens_build_info", (version_of(_NAME) or "unknown", platform.python_version()), [1]
+    if scheduler.cache_bytes is not None:
+        yield "featurelens_response_cache_bytes", (), [scheduler.cache_bytes]
     for entry in repository.entries():
         for state in State:
             yield "featurelens_model_state", (entry.name, entry.version, state.value), [entry.state is state]

@@ -105,6 +105,33 @@ _ALL = (
         MODEL,
         "Microseconds of making answers of arrays.",
     ),
+    Metric(
+        "nv_cache_num_hits_per_model",
+        Kind.UNTYPED,
+        MODEL,
+        "Answered requests that the response cache had the answer of; they are not among the runs.",
+    ),
+    Metric(
+        "nv_cache_num_misses_per_model",
+        Kind.UNTYPED,
+        MODEL,
+        "Answered requests that the response cache was asked for and were run.",
+    ),
+    Metric(
+        "nv_cache_hit_duration_per_model", Kind.UNTYPED, MODEL, "Microseconds of looking up what was there."
+    ),
+    Metric(
+        "nv_cache_miss_duration_per_model",
+        Kind.UNTYPED,
+        MODEL,
+        "Microseconds of looking up what wasn't there, and of keeping it.",
+    ),
+    Metric(
+        "featurelens_response_cache_bytes",
+        Kind.GAUGE,
+        (),
+        "Memory of the answers that are held; none without a cache.",
+    ),
     Metric("nv_inference_pending_request_count", Kind.GAUGE, MODEL, "Requests that wait for a run."),
     Metric(
         "featurelens_run_batch_size",
@@ -117,7 +144,7 @@ _ALL = (
         "featurelens_queue_seconds",
         Kind.HISTOGRAM,
         MODEL,
-        "How long a request that was answered waited for its run.",
+        "How long a request that was run and answered waited for its run.",
         bounds=_SECONDS,
     ),
     Metric("featurelens_tap_sessions", Kind.GAUGE, MODEL, "Sessions that are held for sets of layers."),

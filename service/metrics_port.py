@@ -96,7 +96,9 @@ def _resolve(address: str) -> tuple[socket.AddressFamily, Any]:
 
 
 class _Server(ThreadingHTTPServer):
-    """Answers each connection on a thread, so many at once at most; others wait in the kernel."""
+    """Answers each connection on a thread; those over the limit are closed."""
+
+    request_queue_size = 128  # the default of 5 has others wait a second for a second try
 
     def __init__(
         self,
@@ -113,10 +115,9 @@ class _Server(ThreadingHTTPServer):
         TCPServer.server_bind(self)
         self.server_port = int(self.server_address[1])
 
-    def process_request(self, request: _Socket, client_address: Any) -> None:  # noqa: ANN401
-        """Wait for a slot, then answer on a thread."""
-        self._slots.acquire()
-        super().process_request(request, client_address)
+    def verify_request(self, request: _Socket, client_address: Any) -> bool:  # noqa: ANN401
+        """Take a slot for a connection, if one is free."""
+        return self._slots.acquire(blocking=False)
 
     def process_request_thread(self, request: _Socket, client_address: Any) -> None:  # noqa: ANN401
         """Answer, then free the slot."""

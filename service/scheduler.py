@@ -62,6 +62,11 @@ class Scheduler:
         if lane is not None:
             lane.close()
 
+    @property
+    def cache_bytes(self) -> int | None:
+        """What the answers that are held take; None if none are."""
+        return None if self._cache is None else self._cache.size
+
     def lane(self, model: Model) -> Lane | None:
         """Return a model's lane, if it has had a job."""
         return self._lanes.get(id(model))

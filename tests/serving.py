@@ -40,6 +40,7 @@ async def _serve(
         chosen = {
             "grpc_address": "127.0.0.1:0",
             "device": "cpu",
+            "instances": 1,  # tests count on what runs at once, whatever the machine
             "grace_s": 5.0,
             "metrics_address": "",
         } | settings

@@ -21,8 +21,10 @@ REFUSALS: Mapping[type[ServiceError], str] = {
     errors.LimitExceededError: "limit",
     errors.DrainingError: "draining",
     errors.ModelNotReadyError: "model_not_ready",
+    errors.UnauthenticatedError: "unauthenticated",
+    errors.PermissionDeniedError: "permission_denied",
 }
-"""Errors of requests that nothing need be wrong with: another time or place, or less at once, may do."""
+"""Errors of requests that may be right, for another time, place or caller, or in smaller parts."""
 
 # As go-grpc-prometheus writes them, which dashboards expect.
 _OK = "OK"

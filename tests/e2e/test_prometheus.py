@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 from collections import Counter
@@ -26,7 +27,9 @@ from tests.service.oip.stub import InferenceStub, request
 from tests.service.test_classify import digits
 
 CONNECTIONS = 6
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/metrics.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs/metrics.md"
+MODELS = ROOT / "models"
 TYPES = {Kind.UNTYPED: "unknown"}
 
 
@@ -46,13 +49,26 @@ def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("prometheus")
     log = folder / "log"
     arguments = ["--transport", transport, "--workers", str(workers), "--metrics-address", "127.0.0.1:0"]
-    with server_process(*arguments, "--max-images-per-request", "8", log=log) as server:
+    config = put_model(folder)
+    arguments += ["--model-repository", str(folder / "models"), "--watch-settle-s", "0.1"]
+    arguments += ["--max-images-per-request", "8", "--response-cache-mib", "1"]
+    with server_process(*arguments, log=log) as server:
         (address,) = [line["address"] for line in lines_of(log, "serving metrics")]
         with prometheus(address, folder) as watching, ThreadPoolExecutor(CONNECTIONS) as clients:
+            config.write_text("cache = false\n[batching]\nmax_queue_size = 64\n")
+            watching.until('featurelens_model_changes_total{model="lenet",change="config_applied"}', 1)
             ended: Counter[tuple[str, str]] = Counter()
             for part in clients.map(call, [server.address] * CONNECTIONS):
                 ended.update(part)
             yield Watched(server, watching, ended, workers)
+
+
+def put_model(folder: Path) -> Path:
+    """Make a repository of the model that ships, whose answers are not cached; return its config.toml."""
+    shutil.copytree(MODELS / "lenet", folder / "models/lenet")
+    config = folder / "models/lenet/config.toml"
+    config.write_text("cache = false\n")
+    return config
 
 
 def call(address: str) -> Counter[tuple[str, str]]:
@@ -134,6 +150,12 @@ def test_each_client_adds_its_part(watched: Watched, expression: str, expected: 
         "nv_inference_request_duration_us > nv_inference_compute_infer_duration_us",
         'featurelens_model_provider_info{provider="CPUExecutionProvider",model="lenet",version="1"} == 1',
         "featurelens_build_info == 1",
+        "featurelens_response_cache_bytes == 0",
+        "nv_cache_num_hits_per_model == 0",
+        "nv_cache_num_misses_per_model == 0",
+        "nv_cache_hit_duration_per_model == 0",
+        "nv_cache_miss_duration_per_model == 0",
+        'featurelens_model_changes_total{change="config_applied"} == 1',
         "featurelens_model_change_refused == 0",
         "featurelens_tap_sessions >= 1",
         f"featurelens_tap_session_hits_total + featurelens_tap_session_misses_total <= {CONNECTIONS}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from threading import Event
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -133,8 +134,24 @@ def test_tap_sessions_are_counted(serving: Serving) -> None:
     assert [scrape(f"featurelens_tap_{name}", model="lenet") for name in names] == [1, 1, 2, 1]
 
 
+def test_the_response_cache_is_told(serving: Serving) -> None:
+    with measured(serving, response_cache_mib=1) as (server, channel):
+        for message in (DIGIT, DIGIT, DIGIT, THREE):
+            ClassifierStub(channel).Classify(message)
+        scrape = Scrape(server.metrics_address)
+
+    assert scrape("nv_cache_num_hits_per_model", model="lenet", version="1") == 2
+    assert scrape("nv_cache_num_misses_per_model", model="lenet", version="1") == 2
+    assert scrape("nv_cache_hit_duration_per_model") > 0
+    assert scrape("nv_cache_miss_duration_per_model") > 0
+    assert scrape("featurelens_response_cache_bytes") > 0
+    assert scrape("nv_inference_request_success") == 4
+    assert scrape("featurelens_run_batch_size_count") == scrape("featurelens_queue_seconds_count") == 2
+
+
 def test_what_waits_and_what_is_refused(held: HeldRuns, serving: Serving) -> None:
     limits = {
+        "instances": 1,
         "max_queue_size": 2,
         "max_concurrent_calls": 4,
         "max_batch_size": 1,
@@ -177,6 +194,17 @@ def test_calls_over_the_limit_count_as_begun_and_refused(held: HeldRuns, serving
     assert scrape.calls("Classify") == (2, {"OK": 1, "ResourceExhausted": 1}, 2, 2, 1)
 
 
+def test_calls_without_a_token_count_as_refused(serving: Serving) -> None:
+    with measured(serving, tokens=sha256(b"secret").hexdigest()) as (server, channel):
+        stub = ClassifierStub(channel)
+        assert failure(stub.Classify, DIGIT)[0] is Code.UNAUTHENTICATED
+        stub.Classify(DIGIT, metadata=(("authorization", "Bearer secret"),))
+        scrape = Scrape(server.metrics_address)
+
+    assert scrape.by("reason", "featurelens_refusals_total") == {"unauthenticated": 1}
+    assert scrape.calls("Classify")[1] == {"OK": 1, "Unauthenticated": 1}
+
+
 def test_calls_that_end_early_count_by_reason(held: HeldRuns, serving: Serving) -> None:
     with measured(serving, max_batch_size=1) as (server, channel):
         stub = ClassifierStub(channel)
@@ -214,7 +242,7 @@ def test_what_callers_send_never_becomes_a_label(serving: Serving) -> None:
 def test_idle_connections_to_the_metrics_hold_up_no_call(serving: Serving) -> None:
     with measured(serving) as (server, channel), ExitStack() as stack:
         host, _, port = server.metrics_address.rpartition(":")
-        for _ in range(40):
+        for _ in range(200):
             stack.enter_context(socket.create_connection((host, int(port)))).sendall(b"GET /met")
         for _ in range(20):
             ClassifierStub(channel).Classify(DIGIT, timeout=20)

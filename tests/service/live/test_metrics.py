@@ -34,6 +34,7 @@ def test_metrics_tell_states_and_refused_changes(folder: Path, serving: Serving)
     assert broken("featurelens_model_change_refused") == 0
     assert refused("nv_inference_request_success", model="tiny", version="1") == 1
     assert whole("featurelens_model_change_refused") == 0
+    assert whole.by("change", "featurelens_model_changes_total", model="tiny") == {"refused": 2, "loaded": 1}
     assert whole("nv_inference_request_success", model="tiny") > 1
 
 
