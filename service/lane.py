@@ -23,6 +23,8 @@ from service.model import Model
 from service.slices import sliced
 
 _BRISK_S = 0.005
+_LARGE_JOB = 8
+"""Items, from which on running a job takes longer than making its answer."""
 _IDLE_S = 10.0
 """After how long without a job a thread ends; hundreds of models need not hold one each."""
 
@@ -125,7 +127,8 @@ class Lane:
             if batch[0].run_key is not None:
                 self._wait_for_companions(batch[0])
                 self._take_companions(batch)
-            if self._can_run():
+            # A transport's thread shares what it runs itself only if runs, not answers, are the work.
+            if self._can_run() and (wait_s or batch[0].size >= _LARGE_JOB):
                 self._wake()
             return batch
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -95,9 +96,14 @@ class Caller:
         return outcome_of(self._call, self._service.message(ask or Ask()), timeout)
 
 
-def outcome_of(call: Any, message: object, timeout: float | None = TIMEOUT_S) -> Outcome:  # noqa: ANN401 - grpc's
+def outcome_of(
+    call: Any,  # noqa: ANN401 - grpc's
+    message: object,
+    timeout: float | None = TIMEOUT_S,
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> Outcome:
     try:
-        _, ended = call.with_call(message, timeout=timeout)
+        _, ended = call.with_call(message, timeout=timeout, metadata=metadata)
     except grpc.RpcError as error:
         ended = error
     return ended.code(), ended.details()
@@ -184,6 +190,22 @@ def a_load_of_a_broken_model(scene: Scene) -> Outcome:
         outcome = outcome_of(load, message)
         assert caller.end()[0] is Code.OK
         return outcome
+
+
+def no_token(scene: Scene) -> Outcome:
+    with scene.server(tokens=[sha256(b"a-token").hexdigest()]) as caller:
+        return caller.end()
+
+
+def a_token_that_may_not_control(scene: Scene) -> Outcome:
+    hashes = {name: [sha256(name.encode()).hexdigest()] for name in ("tokens", "control_tokens")}
+    settings = {"model_repository": scene.repository, "model_control": True, **hashes}
+    message = inference.RepositoryModelLoadRequest(model_name="lenet").SerializeToString()
+    with scene.server(**settings) as caller:
+        load: Any = caller.channel.unary_unary(
+            f"/{inference.SERVICE.full_name}/RepositoryModelLoad", None, None
+        )
+        return outcome_of(load, message, metadata=(("authorization", "Bearer tokens"),))
 
 
 def the_callers_deadline(scene: Scene) -> Outcome:

@@ -109,6 +109,21 @@ MAP = (
         'model "broken" version 1 could not be loaded',
     ),
     Line(
+        "no token",
+        errors.UnauthenticatedError,
+        Code.UNAUTHENTICATED,
+        scenes.no_token,
+        "authorization: Bearer",
+    ),
+    Line(
+        "a token that isn't for control",
+        errors.PermissionDeniedError,
+        Code.PERMISSION_DENIED,
+        scenes.a_token_that_may_not_control,
+        "control",
+        (INFER,),
+    ),
+    Line(
         "a load of a model that can't be loaded",
         errors.ModelRefusedError,
         Code.FAILED_PRECONDITION,
