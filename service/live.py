@@ -73,7 +73,7 @@ class LiveRepository:
         self._wake.set()
 
     def _run(self) -> None:
-        wait_s: float | None = 0.0 if self._watch else None
+        wait_s = 0.0
         while not self._stopped.is_set():
             self._wake.wait(wait_s)
             self._wake.clear()
@@ -82,22 +82,26 @@ class LiveRepository:
             _, done = self._requests.get()
             done(DrainingError("the server is shutting down"))
 
-    def _turn(self) -> float | None:
+    def _turn(self) -> float:
+        """Do what there is to do; tell after how many seconds there may be more."""
         while not self._requests.empty() and not self._stopped.is_set():
             action, done = self._requests.get()
             done(_outcome(action))
-        if self._watch is None or self._stopped.is_set():
-            return None
-        try:
-            self._watch.aim(self._folder.resolve())
-        except OSError:  # the folder is gone, which looking at it tells
-            self._watch.close()
-        try:
-            wait_s = self._reconciler.look()
-        except Exception:  # noqa: BLE001 - the next look may do better; the log tells what it was
-            _log.exception("unexpected error while following the model repository")
-            wait_s = None
+        wait_s = None
+        if not self._stopped.is_set():
+            try:
+                self._reconciler.keep_step()
+                wait_s = self._look(self._watch) if self._watch else None
+            except Exception:  # noqa: BLE001 - the next look may do better; the log tells what it was
+                _log.exception("unexpected error while following the model repository")
         return _LOOK_S if wait_s is None else min(wait_s, _LOOK_S)
+
+    def _look(self, watch: FolderWatch) -> float | None:
+        try:
+            watch.aim(self._folder.resolve())
+        except OSError:  # the folder is gone, which looking at it tells
+            watch.close()
+        return self._reconciler.look()
 
 
 def _outcome(action: Callable[[], None]) -> ServiceError | None:

@@ -80,9 +80,12 @@ class Reconciler:
         self._unloaded: set[str] = set()
         self._requested = ""
 
+    def keep_step(self) -> None:
+        """Bring processes that have come in another's place to what is served."""
+        self._change_over.keep_step()
+
     def look(self) -> float | None:
         """Follow what has changed and settled; tell after how many seconds more may have."""
-        self._change_over.keep_step()
         wait_s = self._view.look()
         for name in sorted({*self._view.models, *self._seen}):
             if self._view.models.get(name) != self._seen.get(name):
