@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 
 import structlog
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from structlog.typing import FilteringBoundLogger
 
 from service.device import is_out_of_memory
@@ -46,6 +46,8 @@ class TrialLimits:
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What the process is told, as JSON on the first line; the file's bytes follow."""
+
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # of options, Suspects, which stay here
 
     version: Version
     options: LoadOptions
