@@ -210,7 +210,7 @@ def test_a_repository_that_is_gone_for_a_while_loses_nothing(
         put(folder, "tiny", 2)
         wait_until(stub, v2="READY")
     assert ask(stub) == ("2", 2.0)
-    events = [entry["event"] for entry in logs if "repository" in entry["event"]]
+    events = [entry["event"] for entry in logs if entry["event"].startswith("the model repository")]
     assert events[0] == "the model repository is gone; what is loaded is served on"
     assert events[-1] == "the model repository is back"
 
