@@ -13,8 +13,8 @@ peers = triton mlserver torchserve litserve
 need = command -v $(1) > /dev/null || if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install --yes $(2); \
     else echo '$(1) is missing: sudo apt-get install $(2)' >&2; exit 1; fi
 
-.PHONY: help setup demo serve test test-long test-containers check train protos bench bench-peers h2load \
-    prometheus java pictures clean
+.PHONY: help setup demo serve test test-long test-containers check train protos bench bench-operations bench-peers \
+    h2load prometheus java pictures clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help
@@ -57,8 +57,11 @@ protos: .venv/all ## Generate the Python code of protos/
 	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m grpc_tools.protoc -I. --mypy_out=. \
 	    --descriptor_set_out=protos/inference/descriptors.binpb $(INFERENCE)
 
-bench: .venv/all h2load ## Measure the server and what limits it, 5 minutes: table, JSON, chart in out/bench
+bench: .venv/all h2load ## Measure the server and what limits it, 7 minutes: table, JSON, chart in out/bench
 	$(bin)/python -m benchmarks.speed
+
+bench-operations: .venv/all h2load ## What metrics, the access log and tokens cost, each switched on alone
+	$(bin)/python -m benchmarks.speed --operations
 
 bench-peers: .venv/all h2load java $(peers:%=.venv-peers/%/installed) ## The same beside other model servers
 	$(bin)/python -m benchmarks.speed --peers

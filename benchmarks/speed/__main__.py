@@ -10,7 +10,7 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.speed.bench import Effort, bench
 from benchmarks.speed.chart import draw
 from benchmarks.speed.load import LoadError, h2load
-from benchmarks.speed.plan import Case, LoopCase, everything, with_peers
+from benchmarks.speed.plan import Case, LoopCase, everything, operations, with_peers
 from benchmarks.speed.processes import ProcessError
 from benchmarks.speed.reference import WrongAnswerError
 from benchmarks.speed.report import as_json, insert, markdown, tables
@@ -28,6 +28,14 @@ from benchmarks.speed.results import Results
 _FULL = Effort(rounds=5, seconds=1.0, starts=3)
 _QUICK = Effort(rounds=1, seconds=0.2, starts=1)
 _TABLE_COLUMNS = 140  # where the output is no terminal
+
+
+_PLANS: Mapping[str, tuple[str, Callable[[], list[Case | LoopCase]]]] = {
+    "all": ("bench", everything),
+    "peers": ("bench-peers", with_peers),
+    "operations": ("bench-operations", operations),
+}
+"""What can be measured: the name of its results, and its rows."""
 
 
 def selected(cases: Sequence[Case | LoopCase], only: Sequence[str]) -> list[Case | LoopCase]:
@@ -47,13 +55,13 @@ def write(results: Results, out: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, write; return the exit status."""
     arguments = _parse(argv)
-    name = "bench-peers" if arguments.peers else "bench"
+    name, plan = _PLANS[arguments.what]
     out = arguments.out or Path("out", name)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that servers are stopped
     console = Console(width=None if sys.stdout.isatty() else _TABLE_COLUMNS)
     try:
         h2load()
-        cases = selected(with_peers() if arguments.peers else everything(), arguments.only)
+        cases = selected(plan(), arguments.only)
         results = _with_progress(cases, _effort(arguments), out, console)
     except (LoadError, ProcessError, WrongAnswerError) as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -79,7 +87,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], metavar="WORDS", help='rows with all these words: "8x4 native"'
     )
-    parser.add_argument("--peers", action="store_true", help="measure other servers beside ours")
+    parser.add_argument(
+        "--peers", dest="what", action="store_const", const="peers", help="measure other servers too"
+    )
+    parser.add_argument(
+        "--operations",
+        dest="what",
+        action="store_const",
+        const="operations",
+        help="measure what metrics, logs and tokens cost",
+    )
+    parser.set_defaults(what="all")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
     parser.add_argument("--out", type=Path, help="folder for results; default out/bench or out/bench-peers")
     parser.add_argument("--into", type=Path, help="document to put the tables into, between its marks")

@@ -96,12 +96,12 @@ class Checker:
     def _call(self, requests: Sequence[bytes]) -> list[bytes]:
         if not self._protocol.is_grpc:
             return [self._post(requests[0])]
-        path = self._protocol.path
+        path, metadata = self._protocol.path, self._protocol.metadata
         if self._protocol.messages == 1:
             unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
-            return [unary(requests[0], timeout=_DEADLINE_S)]
+            return [unary(requests[0], timeout=_DEADLINE_S, metadata=metadata)]
         stream: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(path)
-        return list(stream(iter(requests), timeout=_DEADLINE_S))
+        return list(stream(iter(requests), timeout=_DEADLINE_S, metadata=metadata))
 
     def _post(self, body: bytes) -> bytes:
         connection = HTTPConnection(self._address, timeout=_DEADLINE_S)

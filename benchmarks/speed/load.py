@@ -93,6 +93,7 @@ def load(address: str, protocol: Protocol, messages: Sequence[bytes], shape: Sha
         body.write_bytes(frame(messages) if protocol.is_grpc else messages[0])
         command = [h2load(), f"-D{round(seconds * 1000)}ms", f"-d{body}", f"--log-file={log}"]
         command += [f"-Hcontent-type: {protocol.content_type}"]
+        command += [f"-H{key}: {value}" for key, value in protocol.metadata]
         if protocol.is_grpc:
             command += [f"-c{shape.connections}", f"-m{shape.streams}", "-Hte: trailers"]
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_urlsafe
 
 from benchmarks.speed.digits import ROOT
 from benchmarks.speed.load import Shape
@@ -100,11 +102,14 @@ def bare(transport: str, name: str, processes: int) -> Subject:
 
 def featurelens(transport: str, *flags: str) -> Subject:
     """Return our server; a log line a call is the one default that is turned off."""
+    name = " ".join(["featurelens", transport, *flags])
+    command = _serve(transport, "--log-level=warning", "--metrics-address=127.0.0.1:0", *flags)
+    return Subject(name, command, [CLASSIFY, MODEL_INFER], CLASSIFY_STREAM)
+
+
+def _serve(transport: str, *flags: str) -> list[str]:
     command = [_FEATURELENS, "serve", "--grpc-address=127.0.0.1:0", f"--transport={transport}"]
-    command += ["--device=cpu", "--log-level=warning", *flags]
-    return Subject(
-        " ".join(["featurelens", transport, *flags]), command, [CLASSIFY, MODEL_INFER], CLASSIFY_STREAM
-    )
+    return [*command, "--device=cpu", *flags]
 
 
 def peer(name: str, protocol: Protocol) -> Subject:
@@ -178,6 +183,29 @@ def everything() -> list[Case | LoopCase]:
 def with_peers() -> list[Case | LoopCase]:
     """Return what `make bench-peers` measures."""
     return [*unary_cases([BARE[1], OURS[0], *PEERS]), LOOPS[-1]]
+
+
+def operations() -> list[Case | LoopCase]:
+    """Return what metrics, the access log and tokens cost, each switched on alone, as a ratio to none."""
+    token = token_urlsafe()
+    bearing = replace(MODEL_INFER, metadata=(("authorization", f"Bearer {token}"),))
+    quiet = ("--metrics-address=", "--log-level=warning")
+    switched_on = {
+        "none of them": (quiet, MODEL_INFER),
+        "metrics": (("--metrics-address=127.0.0.1:0", "--log-level=warning"), MODEL_INFER),
+        "access log": (("--metrics-address=", "--log-level=info"), MODEL_INFER),
+        "access log, every call": (
+            ("--metrics-address=", "--log-level=info", "--access-log-rate=1000000"),
+            MODEL_INFER,
+        ),
+        "a token": ((*quiet, f"--tokens={sha256(token.encode()).hexdigest()}"), bearing),
+    }
+    subjects = [
+        (Subject(name, _serve("native", *flags), [protocol]), protocol)
+        for name, (flags, protocol) in switched_on.items()
+    ]
+    none = ("8x4", label(*subjects[0]))
+    return [Case(subject, protocol, Workload("8x4", Shape(8, 4)), none) for subject, protocol in subjects]
 
 
 def _plain(subject: Subject, protocol: Protocol) -> Key:

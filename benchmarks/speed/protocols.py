@@ -38,6 +38,8 @@ class Protocol:
     messages: int = 1
     """Requests a call: 1, or those of a stream."""
     content_type: str = _GRPC
+    metadata: tuple[tuple[str, str], ...] = ()
+    """What each call carries besides."""
 
     @property
     def is_grpc(self) -> bool:

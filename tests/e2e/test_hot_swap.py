@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import grpc
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from tests.e2e.footprint import Footprint
 from tests.e2e.processes import server_process
-from tests.service.live.repositories import ask, ask_inference, configure, put, version, wait_for
+from tests.service.live.repositories import TIMEOUT_S, ask, ask_inference, configure, put, version, wait_for
 from tests.service.oip.stub import InferenceStub
 
 CLIENTS = 8
@@ -94,6 +95,43 @@ def test_versions_come_under_load(tmp_path: Path, transport: str, workers: str) 
     assert set(load.answers) == {str(n) for n in range(1, 2 + VERSIONS)} - {str(BROKEN)}
     assert after.rss_mib - before.rss_mib < MOST_GROWTH_MIB * int(workers)
     assert after.descriptors <= before.descriptors
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "native"])
+def test_a_model_is_removed_under_load(tmp_path: Path, transport: str) -> None:
+    """Its clients are answered until they are told that it is gone; those of another model notice nothing."""
+    for name in ("tiny", "other"):
+        put(tmp_path, name, 1)
+        configure(tmp_path, name, "")
+    arguments = ["--model-repository", str(tmp_path), "--transport", transport, "--watch-settle-s", "0.2"]
+    called, stop, load = Barrier(CLIENTS + 1, timeout=TIMEOUT_S), Event(), Load()
+    with server_process(*arguments) as server, ThreadPoolExecutor(CLIENTS + 1) as clients:
+        staying = clients.submit(
+            load.call, server.address, stop, lambda channel: ask(ClassifierStub(channel), name="tiny")
+        )
+        leaving = [clients.submit(until_refused, server.address, "other", called) for _ in range(CLIENTS)]
+        called.wait()
+        shutil.rmtree(tmp_path / "other")
+        refusals = [client.result(timeout=TIMEOUT_S) for client in leaving]
+        stop.set()
+        staying.result()
+
+    assert refusals == [grpc.StatusCode.NOT_FOUND] * CLIENTS
+    assert load.wrong == []
+    assert load.answers["1"] > 0
+
+
+def until_refused(address: str, model: str, called: Barrier) -> grpc.StatusCode:
+    """Call a model until it doesn't answer; tell how that call ended."""
+    with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stub = ClassifierStub(channel)
+        assert ask(stub, name=model) == ("1", 1.0)
+        called.wait()
+        answers = iter(lambda: ask(stub, name=model), None)
+        with pytest.raises(grpc.RpcError) as info:
+            assert all(answer == ("1", 1.0) for answer in answers)
+        assert isinstance(info.value, grpc.Call)
+        return info.value.code()
 
 
 def come(folder: Path, stub: ClassifierStub, number: int) -> None:

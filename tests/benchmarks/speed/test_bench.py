@@ -12,7 +12,7 @@ import pytest
 from benchmarks.speed.__main__ import main, selected
 from benchmarks.speed.checks import Checker
 from benchmarks.speed.load import LoadError, Shape, frame, load
-from benchmarks.speed.plan import Case, LoopCase, everything, with_peers
+from benchmarks.speed.plan import Case, LoopCase, everything, operations, with_peers
 from benchmarks.speed.protocols import CLASSIFY, CLASSIFY_STREAM, MODEL_INFER, Protocol
 from benchmarks.speed.reference import LAYERS, MODEL, WrongAnswerError
 from tests.serving import serving
@@ -157,7 +157,9 @@ def test_only_takes_the_rows_with_all_words(only: list[str], subjects: set[str])
     assert {case.key[0] for case in selected(everything(), only)} == {"1x1"}
 
 
-@pytest.mark.parametrize("cases", [everything(), with_peers()], ids=["bench", "bench-peers"])
+@pytest.mark.parametrize(
+    "cases", [everything(), with_peers(), operations()], ids=["bench", "bench-peers", "bench-operations"]
+)
 def test_every_floor_is_measured_in_the_same_run(cases: list[Case | LoopCase]) -> None:
     keys = [case.key for case in cases]
 
