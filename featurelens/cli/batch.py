@@ -54,7 +54,7 @@ def _run(client: Client, paths: list[str], options: ClassifyOptions, rows: RowFi
             errors += not isinstance(outcome, Prediction)
             bar.update(task, advance=1, note=f"{errors} with errors" if errors else "")
     except BaseException:
-        complain(f"stopped after {rows.count} of {len(paths)} images; their rows are in {rows.partial}")
+        complain(f"stopped after {rows.count()} of {len(paths)} images; their rows are in {rows.partial}")
         raise
     return errors
 

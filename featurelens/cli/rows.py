@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -26,6 +27,10 @@ def _json_writer(file: IO[str]) -> Callable[[Row], object]:
     return lambda row: file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
 _WRITERS = {".csv": _csv_writer, ".jsonl": _json_writer}
 
 
@@ -44,7 +49,6 @@ class RowFile:
             raise CommandError(f"can't write {path}: it is a folder")
         self.path = path
         self.partial = path.with_name(f"{path.name}.partial")
-        self.count = 0
 
     def __enter__(self) -> Self:
         try:
@@ -75,7 +79,14 @@ class RowFile:
             self._file.flush()
         except OSError as error:
             raise self._refusal(error) from error
-        self.count += 1
+
+    def count(self) -> int:
+        """Count the rows that are in the partial file: what interrupted a run may have come at any place."""
+        with suppress(OSError):
+            self._file.flush()
+            with self.partial.open(encoding="utf-8", newline="") as file:
+                return sum(1 for _ in (csv.DictReader(file) if _is_csv(self.path) else file))
+        return 0
 
     def _refusal(self, error: OSError) -> CommandError:
         return CommandError(f"can't write {self.path}: {error.strerror or error}")
