@@ -53,7 +53,7 @@ LAYERS = (
     {"port", "supervised", "worker", "worker_process", "quarantine", "slot", "supervisor"},
     {"__main__", "healthcheck", "checks", "doctor"},
 )
-MOST_LINES = 300
+MOST_LINES = 400
 
 
 def module_name(path: Path) -> str:

@@ -297,22 +297,54 @@ class Classification(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCORES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___Score]:
         """Most probable first; ties in the order of the labels."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warning]:
+        """What makes the answer doubtful, if anything does."""
 
     def __init__(
         self,
         *,
         scores: _abc.Iterable[Global___Score] | None = ...,
+        warnings: _abc.Iterable[Global___Warning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Classification: _TypeAlias = Classification  # noqa: Y015
+
+@_typing.final
+class Warning(_message.Message):
+    """Something about an image that makes its answer doubtful."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """What it is, for programs: "no_ink", no ink was found in the picture."""
+    message: _builtins.str
+    """The same for people, in one sentence."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Warning: _TypeAlias = Warning  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
@@ -366,6 +398,7 @@ class ClassifyResponse(_message.Message):
     FEATURE_MAPS_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    LAYERS_ALONE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The request's id, or the one that the server gave it."""
     model: _builtins.str
@@ -380,7 +413,9 @@ class ClassifyResponse(_message.Message):
 
     @_builtins.property
     def feature_maps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tensor]:
-        """One per layer that was asked for, in graph order for "*", else in the order asked. Axis 0 is the image."""
+        """One per layer that was asked for and follows the batch, in graph order for "*", else in the order asked. Axis 0 is
+        the image. The other layers are in `layers_alone`.
+        """
 
     @_builtins.property
     def input(self) -> Global___Tensor:
@@ -389,6 +424,10 @@ class ClassifyResponse(_message.Message):
     @_builtins.property
     def timings(self) -> Global___Timings:
         """Where the time went."""
+
+    @_builtins.property
+    def layers_alone(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerAlone]:
+        """The layers that were asked for and don't follow the batch, in the same order."""
 
     def __init__(
         self,
@@ -401,14 +440,43 @@ class ClassifyResponse(_message.Message):
         feature_maps: _abc.Iterable[Global___Tensor] | None = ...,
         input: Global___Tensor | None = ...,
         timings: Global___Timings | None = ...,
+        layers_alone: _abc.Iterable[Global___LayerAlone] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "feature_maps", b"feature_maps", "id", b"id", "input", b"input", "model", b"model", "results", b"results", "timings", b"timings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "feature_maps", b"feature_maps", "id", b"id", "input", b"input", "layers_alone", b"layers_alone", "model", b"model", "results", b"results", "timings", b"timings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
+
+@_typing.final
+class LayerAlone(_message.Message):
+    """A layer that doesn't follow the batch: what it computes for each image alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TENSORS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the layer."""
+    @_builtins.property
+    def tensors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tensor]:
+        """One per image, in the request's order: the whole tensor of a run of this image alone. Shapes may differ."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        tensors: _abc.Iterable[Global___Tensor] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "tensors", b"tensors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LayerAlone: _TypeAlias = LayerAlone  # noqa: Y015
 
 @_typing.final
 class StreamError(_message.Message):
@@ -683,6 +751,7 @@ class Layer(_message.Message):
     RECEPTIVE_FIELD_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     AUXILIARY_FIELD_NUMBER: _builtins.int
+    FOLLOWS_BATCH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to ask for in `layers`: the tensor's name in the graph."""
     op_type: _builtins.str
@@ -697,6 +766,10 @@ class Layer(_message.Message):
     """Number of learned parameters."""
     auxiliary: _builtins.bool
     """Whether the file has a table of its layers and this one, a reshape say, isn't in it: "*" leaves it out."""
+    follows_batch: _builtins.bool
+    """Whether row i of axis 0 is what the layer computes for image i alone. A run at load showed it. Where it is false
+    (time first, heads folded into the batch, a shape, a constant), ClassifyResponse has the layer in `layers_alone`.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tensors it is computed from, weights left out."""
@@ -747,10 +820,11 @@ class Layer(_message.Message):
         receptive_field: Global___ReceptiveField | None = ...,
         weights: _abc.Iterable[Global___Tensor] | None = ...,
         auxiliary: _builtins.bool = ...,
+        follows_batch: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receptive_field", b"receptive_field"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auxiliary", b"auxiliary", "data_type", b"data_type", "dilations", b"dilations", "group", b"group", "inputs", b"inputs", "kernel_shape", b"kernel_shape", "module", b"module", "name", b"name", "op_type", b"op_type", "output_shape", b"output_shape", "pads", b"pads", "parameters", b"parameters", "receptive_field", b"receptive_field", "strides", b"strides", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auxiliary", b"auxiliary", "data_type", b"data_type", "dilations", b"dilations", "follows_batch", b"follows_batch", "group", b"group", "inputs", b"inputs", "kernel_shape", b"kernel_shape", "module", b"module", "name", b"name", "op_type", b"op_type", "output_shape", b"output_shape", "pads", b"pads", "parameters", b"parameters", "receptive_field", b"receptive_field", "strides", b"strides", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -795,6 +869,42 @@ class PreprocessingInfo(_message.Message):
 Global___PreprocessingInfo: _TypeAlias = PreprocessingInfo  # noqa: Y015
 
 @_typing.final
+class HeadInfo(_message.Message):
+    """How the output that holds the classes becomes probabilities."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    MULTI_LABEL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    output: _builtins.str
+    """Name of the output."""
+    kind: _builtins.str
+    """What its values are: "softmax" (probabilities that sum to 1), "logits" (a softmax is applied), "log_softmax" (they
+    are exponentiated), "sigmoid" (a probability of each class for itself), "sigmoid_logits" (a sigmoid is applied).
+    """
+    multi_label: _builtins.bool
+    """Whether several labels of an image can be true at once: probabilities don't sum to 1."""
+    reason: _builtins.str
+    """How that was decided: by config.toml, by the graph, or by the values of a trial run; one sentence for people."""
+    def __init__(
+        self,
+        *,
+        output: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        multi_label: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "multi_label", b"multi_label", "output", b"output", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadInfo: _TypeAlias = HeadInfo  # noqa: Y015
+
+@_typing.final
 class DescribeModelResponse(_message.Message):
     """A model, described."""
 
@@ -834,6 +944,9 @@ class DescribeModelResponse(_message.Message):
     PRODUCER_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     FALLBACK_REASON_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    NOT_A_CLASSIFIER_FIELD_NUMBER: _builtins.int
+    FIXED_BATCH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The folder's name in the repository."""
     version: _builtins.str
@@ -850,6 +963,10 @@ class DescribeModelResponse(_message.Message):
     """What wrote the file, such as "pytorch 2.13.0"."""
     fallback_reason: _builtins.str
     """Why it runs on the CPU although the server looked for a better device; else empty."""
+    not_a_classifier: _builtins.str
+    """Why the model is no image classifier, and what in config.toml would make it one; empty if it is one."""
+    fixed_batch: _builtins.int
+    """Items of every run, if the model's batch is fixed: requests are cut into so many, the last filled up. 0: any number."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes, in the order of the model's output."""
@@ -874,6 +991,10 @@ class DescribeModelResponse(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The file's own metadata, values as the file holds them (featurelens.* are JSON)."""
 
+    @_builtins.property
+    def head(self) -> Global___HeadInfo:
+        """Which output holds the classes, and how it becomes probabilities; unset for a model that is no classifier."""
+
     def __init__(
         self,
         *,
@@ -891,10 +1012,13 @@ class DescribeModelResponse(_message.Message):
         producer: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         fallback_reason: _builtins.str = ...,
+        head: Global___HeadInfo | None = ...,
+        not_a_classifier: _builtins.str = ...,
+        fixed_batch: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["preprocessing", b"preprocessing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fallback_reason", b"fallback_reason", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fallback_reason", b"fallback_reason", "fixed_batch", b"fixed_batch", "head", b"head", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "not_a_classifier", b"not_a_classifier", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
