@@ -40,7 +40,7 @@ LAYERS = (
         "layers",
         "graph",
     },
-    {"images", "ink", "framing", "preprocess"},
+    {"images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
     {"model_files", "model_config", "classifier", "repository", "loading", "version_labels"},
     {"start_up", "settling", "folder_view", "trial", "changeover", "unison", "reconciler"},
