@@ -15,6 +15,7 @@ from onnx import helper
 from service.determinism import is_deterministic
 from service.errors import ModelLoadError
 from service.layers import Layer, LayerWalk, module_table
+from service.modules import Modules, find_modules
 from service.onnx_file import infer_types, read_constants, read_skeleton
 from service.receptive_field import ReceptiveField
 from service.tensors import (
@@ -42,6 +43,10 @@ class Graph:
         outputs: The declared outputs that are tensors; sequences, maps and optionals can't be handed over.
         layers: The tensors that the graph computes from its inputs, by name, in graph order. Declared outputs
             are among them; constants, what is inside of a control-flow operator, sequences and maps are not.
+        modules: The modules of the code that the model was exported from, and what they compute.
+        nodes: The first output of each node that has a name, if it is a layer.
+        channel_axes: The axis that holds channels, counted from the last, which is -1, of the tensors with at
+            least 4 axes of which the graph proves it: inputs and layers.
         metadata: The file's own key-value pairs.
         opset: Version of the ONNX operator set.
         producer: What wrote the file, such as "pytorch 2.13.0".
@@ -57,6 +62,9 @@ class Graph:
     optional_inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: Mapping[str, Layer]
+    modules: Modules
+    nodes: Mapping[str, str]
+    channel_axes: Mapping[str, int]
     metadata: Mapping[str, str]
     opset: int
     producer: str
@@ -85,6 +93,11 @@ class Graph:
             optional_inputs=tuple(spec_of(value.name, value.type) for value in _overridable(model)),
             outputs=tuple(spec_of(value.name, walk.types.get(value.name)) for value in outputs),
             layers=walk.layers,
+            modules=find_modules(
+                model.graph, walk.scopes, {n for n, layer in walk.layers.items() if not layer.auxiliary}
+            ),
+            nodes=_node_names(model.graph, walk.layers),
+            channel_axes=walk.channel_axes,
             metadata=metadata,
             opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
             producer=f"{model.producer_name} {model.producer_version}".strip(),
@@ -147,6 +160,11 @@ def _feedable(value: onnx.ValueInfoProto) -> TensorSpec:
             f'the input "{value.name}" is of type {type_name(value.type)}, which can\'t be fed'
         )
     return spec_of(value.name, value.type)
+
+
+def _node_names(graph: onnx.GraphProto, layers: Collection[str]) -> dict[str, str]:
+    named = [node for node in graph.node if node.name and node.output]
+    return {node.name: node.output[0] for node in reversed(named) if node.output[0] in layers}
 
 
 def _kinds(values: Iterable[onnx.ValueInfoProto]) -> str:

@@ -14,6 +14,7 @@ from service.api.dispatch import Handler, off_thread
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, LimitExceededError
 from service.graph import Graph, Layer, Shape, TensorSpec
+from service.model import Model
 from service.preprocess import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
 
@@ -79,9 +80,9 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         provider=model.provider,
         labels=classifier.labels if classifier else (),
         preprocessing=_preprocessing(classifier),
-        inputs=[_tensor_info(spec) for spec in model.inputs],
-        outputs=[_tensor_info(spec) for spec in model.outputs],
-        layers=[_layer(graph, layer, include_weights=include_weights) for layer in graph.layers.values()],
+        inputs=[_tensor_info(spec, graph) for spec in model.inputs],
+        outputs=[_tensor_info(spec, graph) for spec in model.outputs],
+        layers=[_layer(model, layer, include_weights=include_weights) for layer in graph.layers.values()],
         parameters=graph.parameters,
         opset=graph.opset,
         producer=graph.producer,
@@ -101,11 +102,17 @@ def _preprocessing(classifier: Classifier | None) -> pb.PreprocessingInfo:
     )
 
 
-def _tensor_info(spec: TensorSpec) -> pb.TensorInfo:
-    return pb.TensorInfo(name=spec.name, data_type=_data_type(spec), shape=_sizes(spec.shape))
+def _tensor_info(spec: TensorSpec, graph: Graph) -> pb.TensorInfo:
+    return pb.TensorInfo(
+        name=spec.name,
+        data_type=_data_type(spec),
+        shape=_sizes(spec.shape),
+        channel_axis=graph.channel_axes.get(spec.name, 0),
+    )
 
 
-def _layer(graph: Graph, layer: Layer, *, include_weights: bool) -> pb.Layer:
+def _layer(model: Model, layer: Layer, *, include_weights: bool) -> pb.Layer:
+    graph = model.graph
     weights = graph.weights(layer.name) if include_weights else ()
     return pb.Layer(
         name=layer.name,
@@ -123,6 +130,8 @@ def _layer(graph: Graph, layer: Layer, *, include_weights: bool) -> pb.Layer:
         parameters=layer.parameters,
         receptive_field=_receptive_field(layer),
         weights=[pack(weight, name) for name, weight in weights],
+        channel_axis=graph.channel_axes.get(layer.name, 0),
+        aliases=model.names.paths.get(layer.name, ()),
     )
 
 

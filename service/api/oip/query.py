@@ -30,13 +30,13 @@ class Query(NamedTuple):
     """See above. It doesn't hold the model, so that it can be kept.
 
     Attributes:
-        names: of the outputs.
+        tensors: that the run has to give, each once.
         samples: how many items it holds, 1 if the model knows no batch.
         layers: how many of the outputs are layers.
     """
 
     outputs: tuple[Wanted, ...]
-    names: tuple[str, ...]
+    tensors: tuple[str, ...]
     samples: int
     layers: int
     run_key: RunKey | None
@@ -73,8 +73,8 @@ def query(
     """
     model = served.model
     model.check_inputs(feeds, finite=served.finite)
-    names = tuple([wanted.name for wanted in outputs])
-    batch_size = _batch_size(model, names, feeds)
+    tensors = tuple(dict.fromkeys([wanted.tensor for wanted in outputs]))
+    batch_size = _batch_size(model, tensors, feeds)
     if batch_size is not None:
         limits.check_count(batch_size, "items along axis 0 of its inputs")
     if layers:
@@ -83,12 +83,12 @@ def query(
         limits.check_estimate(model.estimate_bytes(layers, shapes))
     return Query(
         outputs=outputs,
-        names=names,
+        tensors=tensors,
         samples=batch_size or 1,
         layers=len(layers),
-        run_key=run_key(model, feeds, names, batch_size or 1),
+        run_key=run_key(model, feeds, tensors, batch_size or 1),
         urgency=urgency,
-        form=Form(served.name, served.version, names),
+        form=Form(served.name, served.version, [wanted.name for wanted in outputs]),
     )
 
 
