@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from featurelens.errors import FeaturelensError
+from featurelens.feature_maps import FeatureMaps
 
 Array: TypeAlias = npt.NDArray[Any]  # of the dtype that the layer has
 
@@ -39,6 +40,7 @@ class Prediction:
     Attributes:
         scores: labels, most probable first, as many as were asked for.
         feature_maps: by layer name, without the batch axis: conv1 of LeNet is float32 [6, 28, 28]. Read-only.
+            A map that was asked for by a module path, such as layer3, is found under that too.
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
         model: name, `version` and `digest` (SHA-256 of the file) of the model that answered.
         timings: of the call, which other images may have shared.
@@ -49,7 +51,7 @@ class Prediction:
     version: str
     digest: str
     timings: Timings
-    feature_maps: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    feature_maps: FeatureMaps = field(default_factory=lambda: FeatureMaps({}), repr=False)
     input: Array | None = field(default=None, repr=False)
 
     @property
@@ -112,7 +114,11 @@ class Layer:
     receptive_field: ReceptiveField | None
     weights: tuple[Array, ...] = field(repr=False)
     auxiliary: bool = False
-    """Left out of "all layers": the model file has a table of its layers, and this one isn't in it."""
+    """Left out of "all layers": it depends on sizes alone, or isn't in the file's table of layers."""
+    channel_axis: int = 0
+    """The axis that holds channels, counted from the last, which is -1; 0: unknown."""
+    aliases: tuple[str, ...] = ()
+    """Module paths that may be asked for in place of the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,8 @@ class TensorInfo:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    channel_axis: int = 0
+    """The axis that holds channels, counted from the last, which is -1; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +145,10 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelDescription:
-    """A model: what it takes, what it returns and every layer that can be asked for, in graph order."""
+    """A model: what it takes, what it returns and every layer that can be asked for, in graph order.
+
+    If layers were named, these alone are described, and `resolved` has the layer that each module path means.
+    """
 
     name: str
     version: str
@@ -152,3 +163,4 @@ class ModelDescription:
     opset: int
     producer: str
     metadata: Mapping[str, str] = field(repr=False)
+    resolved: Mapping[str, str] = field(default_factory=dict, repr=False)

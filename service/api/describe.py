@@ -47,7 +47,7 @@ class DescribeMethods:
         except DecodeError as error:
             raise InvalidRequestError("the request is not an encoded DescribeModelRequest") from error
         served = self._repository.get(request.model, request.version)
-        answer = _description(served, include_weights=request.include_weights).SerializeToString()
+        answer = _description(served, request).SerializeToString()
         if len(answer) > self._max_response_bytes:
             raise LimitExceededError(
                 f"the answer has {len(answer)} bytes, the limit is {self._max_response_bytes};"
@@ -69,9 +69,11 @@ def _summary(entry: Entry, labels: Mapping[str, int]) -> pb.ModelSummary:
     )
 
 
-def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeModelResponse:
+def _description(served: ServedModel, request: pb.DescribeModelRequest) -> pb.DescribeModelResponse:
     model = served.model
     graph = model.graph
+    resolution = model.names.resolve(request.layers)
+    layers = [graph.layers[name] for name in resolution.layers] if request.layers else graph.layers.values()
     classifier = served.classifier_or_none
     return pb.DescribeModelResponse(
         name=served.name,
@@ -82,7 +84,8 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         preprocessing=_preprocessing(classifier),
         inputs=[_tensor_info(spec, graph) for spec in model.inputs],
         outputs=[_tensor_info(spec, graph) for spec in model.outputs],
-        layers=[_layer(model, layer, include_weights=include_weights) for layer in graph.layers.values()],
+        layers=[_layer(model, layer, include_weights=request.include_weights) for layer in layers],
+        resolved=[pb.ResolvedLayer(asked=asked, names=names) for asked, names in resolution.meant.items()],
         parameters=graph.parameters,
         opset=graph.opset,
         producer=graph.producer,

@@ -680,22 +680,28 @@ class DescribeModelRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     INCLUDE_WEIGHTS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; empty: the only model there is."""
     version: _builtins.str
     """Version of the model, or one of its labels; empty: as in ClassifyRequest."""
     include_weights: _builtins.bool
-    """Also return the weights of every layer."""
+    """Also return the weights of the layers."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Describe these layers alone, in the order of a ClassifyResponse; named as in ClassifyRequest. Empty: all of them."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         version: _builtins.str = ...,
         include_weights: _builtins.bool = ...,
+        layers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_weights", b"include_weights", "model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_weights", b"include_weights", "layers", b"layers", "model", b"model", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1007,6 +1013,7 @@ class DescribeModelResponse(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     NOT_A_CLASSIFIER_FIELD_NUMBER: _builtins.int
     FIXED_BATCH_FIELD_NUMBER: _builtins.int
+    RESOLVED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The folder's name in the repository."""
     version: _builtins.str
@@ -1045,7 +1052,7 @@ class DescribeModelResponse(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Layer]:
-        """Every layer that can be asked for, in graph order."""
+        """The layers that were asked for; else every layer there is, in graph order."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -1054,6 +1061,10 @@ class DescribeModelResponse(_message.Message):
     @_builtins.property
     def head(self) -> Global___HeadInfo:
         """Which output holds the classes, and how it becomes probabilities; unset for a model that is no classifier."""
+
+    @_builtins.property
+    def resolved(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResolvedLayer]:
+        """What the names stand for that the request has in `layers`, as in ClassifyResponse."""
 
     def __init__(
         self,
@@ -1075,10 +1086,11 @@ class DescribeModelResponse(_message.Message):
         head: Global___HeadInfo | None = ...,
         not_a_classifier: _builtins.str = ...,
         fixed_batch: _builtins.int = ...,
+        resolved: _abc.Iterable[Global___ResolvedLayer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fallback_reason", b"fallback_reason", "fixed_batch", b"fixed_batch", "head", b"head", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "not_a_classifier", b"not_a_classifier", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fallback_reason", b"fallback_reason", "fixed_batch", b"fixed_batch", "head", b"head", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "not_a_classifier", b"not_a_classifier", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "resolved", b"resolved", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
