@@ -27,7 +27,7 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading"},
+    {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading", "text_files"},
     {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
@@ -42,7 +42,16 @@ LAYERS = (
     },
     {"images", "ink", "framing", "preprocess"},
     {"batching", "feeds", "model", "taps", "warm_up"},
-    {"model_files", "model_config", "classifier", "repository", "loading", "version_labels"},
+    {
+        "model_files",
+        "external_data",
+        "model_data",
+        "model_config",
+        "classifier",
+        "repository",
+        "loading",
+        "version_labels",
+    },
     {"start_up", "settling", "folder_view", "trial", "changeover", "unison", "reconciler"},
     {"scheduler", "lane", "slices", "job", "cache"},
     {"retirement", "watch", "live", "control", "following"},
