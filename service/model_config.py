@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from service.text_files import text_of
 
 CONFIG_FILE = "config.toml"
 _MOST_BYTES = 16 * MiB
+_LINE_END = re.compile(r"\r\n?|\n")  # a label may hold what Unicode takes for others
 
 VersionLabel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
@@ -147,7 +149,7 @@ def _with_labels_from_file(config: ModelConfig, files: ModelFiles, name: str) ->
     if data is None:
         raise ModelLoadError(f"{CONFIG_FILE}: the labels_file {file} is not there")
     try:
-        lines = text_of(data).splitlines()
+        lines = _LINE_END.split(text_of(data))
     except ValueError as error:
         raise ModelLoadError(f"{file} can't be read: {error}") from error
     return config.model_copy(update={"labels": tuple(line.strip() for line in lines if line.strip())})
