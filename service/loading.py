@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from structlog.typing import FilteringBoundLogger
 
 from service.batching_limits import BatchingLimits
-from service.classifier import Classifier
+from service.classifier import Classifier, NoClassifier
 from service.device import Execution
 from service.errors import ModelLoadError, StartupError, UnknownLayerError
 from service.model import Model
@@ -106,13 +106,14 @@ def load_version(
         model = _model(data, options, batching, cache=config.cache, digest=digest)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
-    classifier = Classifier.of(model, config)
+    found = Classifier.of(model, config)
+    classifier, why_not = (None, found.reason) if isinstance(found, NoClassifier) else (found, "")
     for outputs in ((), *_preloaded(model, config, options.tap_sessions)):
         warm_up(model, outputs, strict=strict)
     finite = classifier is not None and options.refuse_non_finite
     if config.refuse_non_finite is not None:
         finite = config.refuse_non_finite
-    return ServedModel(version.name, str(version.number), model, classifier, finite)
+    return ServedModel(version.name, str(version.number), model, classifier, finite, not_a_classifier=why_not)
 
 
 def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache: bool, digest: str) -> Model:
@@ -181,7 +182,15 @@ def log_loaded(entry: Entry, **more: object) -> None:
         _log.error("model refused", **about, reason=entry.reason)
     else:
         model = entry.served.model
-        _log.info("model ready", **about, provider=model.provider, digest=model.digest)
+        _log.info("model ready", **about, provider=model.provider, digest=model.digest, **_how(entry.served))
+
+
+def _how(served: ServedModel) -> Mapping[str, str]:
+    """Tell how a model classifies, or why it doesn't."""
+    if served.classifier_or_none is None:
+        return {"not_a_classifier": served.not_a_classifier}
+    head = served.classifier_or_none.head
+    return {"output": head.output, "head": head.kind.value, "head_reason": head.reason}
 
 
 def _preloaded(model: Model, config: ModelConfig, tap_sessions: int) -> Iterable[Sequence[str]]:
