@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     """Offer RepositoryModelLoad and RepositoryModelUnload."""
 
     max_model_bytes: PositiveInt = 2 * 1024 * MiB - 1
-    """Largest model file, as large as ONNX files can be. Loading takes several times its size in memory."""
+    """Largest model, all its files together; ONNX allows no more. Loading takes several times its size."""
 
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
