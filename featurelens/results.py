@@ -40,7 +40,7 @@ class Prediction:
         scores: labels, most probable first, as many as were asked for.
         feature_maps: by layer name, without the batch axis: conv1 of LeNet is float32 [6, 28, 28]. Read-only.
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
-        model: name, `version` and `digest` (SHA-256 of the file) of the model that answered.
+        model: name, `version` and `digest` (SHA-256 of its files) of the model that answered.
         timings: of the call, which other images may have shared.
     """
 
