@@ -11,6 +11,7 @@ from featurelens.errors import FeaturelensError
 from featurelens.feature_maps import FeatureMaps
 from featurelens.results import (
     Array,
+    Head,
     Layer,
     ModelDescription,
     ModelSummary,
@@ -91,12 +92,18 @@ def model_description(answer: pb.DescribeModelResponse) -> ModelDescription:
         producer=answer.producer,
         metadata=dict(answer.metadata),
         resolved=_aliases(answer.resolved),
+        head=_head(answer.head) if answer.HasField("head") else None,
+        not_a_classifier=answer.not_a_classifier,
     )
 
 
 def _aliases(resolved: Iterable[pb.ResolvedLayer]) -> dict[str, str]:
     """Return the layer that each name stands for which stands for one: patterns may, by chance."""
     return {each.asked: each.names[0] for each in resolved if not _PATTERN.match(each.asked) and each.names}
+
+
+def _head(head: pb.HeadInfo) -> Head:
+    return Head(head.output, head.kind, head.multi_label, head.reason)
 
 
 def _tensor_info(info: pb.TensorInfo) -> TensorInfo:

@@ -42,7 +42,7 @@ class Prediction:
         feature_maps: by layer name, without the batch axis: conv1 of LeNet is float32 [6, 28, 28]. Read-only.
             A map that was asked for by a module path, such as layer3, is found under that too.
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
-        model: name, `version` and `digest` (SHA-256 of the file) of the model that answered.
+        model: name, `version` and `digest` (SHA-256 of its files) of the model that answered.
         timings: of the call, which other images may have shared.
     """
 
@@ -143,6 +143,23 @@ class Preprocessing:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How the output that holds the classes becomes probabilities, and how that was decided.
+
+    Attributes:
+        output: name of the output.
+        kind: "softmax", "logits", "log_softmax", "sigmoid" or "sigmoid_logits".
+        multi_label: whether several labels of an image can be true at once.
+        reason: one sentence for people.
+    """
+
+    output: str
+    kind: str
+    multi_label: bool
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelDescription:
     """A model: what it takes, what it returns and every layer that can be asked for, in graph order.
@@ -164,3 +181,7 @@ class ModelDescription:
     producer: str
     metadata: Mapping[str, str] = field(repr=False)
     resolved: Mapping[str, str] = field(default_factory=dict, repr=False)
+    head: Head | None = None
+    """None for a model that is no classifier."""
+    not_a_classifier: str = ""
+    """Why it is none, and what in its config.toml would make it one."""

@@ -162,7 +162,7 @@ class LayerNames:
         if found := containing(part, names):
             more = f" (or one of {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
             return f"did you mean {listed(found[:_SHOWN])}{more}?"
-        if close := similar(name, names):
+        if close := similar(part, names):
             return f"did you mean {listed(close)}?"
         return f"the model has {listed(self._overview())}"
 

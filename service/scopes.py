@@ -25,16 +25,12 @@ def scopes_of(node: onnx.NodeProto, table: Mapping[str, str]) -> Scopes:
         table: Module paths by tensor, where the file has a table of its layers; then nothing else is asked.
     """
     if table:
-        return _dotted(table.get(node.output[0], "") if node.output else "")
+        module = table.get(node.output[0], "") if node.output else ""
+        return (module,) if module else ()
     for entry in node.metadata_props:
         if entry.key == _NAME_SCOPES:
             return _listed(entry.value)
     return _slashed(node.name) or _slashed(node.output[0] if node.output else "")
-
-
-def _dotted(path: str) -> Scopes:
-    parts = path.split(".") if path else []
-    return tuple(".".join(parts[: end + 1]) for end in range(len(parts)))
 
 
 def _listed(text: str) -> Scopes:

@@ -107,20 +107,25 @@ class Portions:
         return replace(first, feature_maps=FeatureMaps(maps, self._asked)), self._refused
 
     def _answers(self, image: str) -> Iterator[Prediction]:
-        waiting, self._portions = self._portions[::-1], []
         options = self._options.copy()
-        while waiting:
-            options["layers"] = names = waiting.pop()
+        done, fits = 0, False
+        while done < len(self._portions):
+            options["layers"] = names = self._portions[done]
             try:
-                yield self._client.classify(image, **options)
+                answer = self._client.classify(image, **options)
             except FeaturelensError as error:
                 if error.code != TOO_MUCH:
                     raise
+                if not fits:  # is it the layers that are too much? If the image is, this raises it
+                    self._client.classify(image, **(options | ClassifyOptions(layers=())))
+                    fits = True
                 if len(names) == 1:
                     self._refused[names[0]] = error.message
-                waiting += _halves(names)
+                self._portions[done : done + 1] = _halves(names)
             else:
-                self._portions.append(names)
+                yield answer
+                done += 1
+                fits = True
                 options["return_input"] = False  # once is enough
 
 

@@ -22,7 +22,8 @@ from service.api.status import status_of
 from service.api.tally import Tally
 from service.api.wire import text
 from service.classifier import Classifier
-from service.errors import InvalidRequestError, ServiceError
+from service.errors import InvalidRequestError, NonFiniteOutputError, ServiceError
+from service.feeds import is_finite
 from service.job import Job, Result, run_key
 from service.model import Model
 from service.repository import Repository, ServedModel
@@ -50,6 +51,8 @@ class _Plan:
     preprocess: bool
     return_input: bool
     frame: Frame
+    item: str
+    """What an item is called, with {} for its number."""
 
 
 class ClassifyMethod:
@@ -102,6 +105,7 @@ class ClassifyMethod:
             preprocess=request.preprocessing != pb.PREPROCESSING_NONE,
             return_input=request.return_input,
             frame=frame,
+            item="images[{}]" if request.WhichOneof("input") == "images" else "item {} of the tensor",
         )
 
     def _decode(self, plan: _Plan, images: Sequence[bytes]) -> None:
@@ -116,7 +120,7 @@ class ClassifyMethod:
 
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
-        feeds = {plan.classifier.input.name: feed}
+        feeds = plan.classifier.feeds(feed, model.inputs)
         model.check_inputs(feeds, finite=plan.served.finite)
         self._limits.check_count(len(feed), "items along axis 0 of the tensor")
         self._check_response_size(plan, feed)
@@ -134,7 +138,11 @@ class ClassifyMethod:
             if isinstance(outcome, ServiceError):
                 raise outcome
             started_ns = time.perf_counter_ns()
-            response = _encoded(plan, feed, decode_ns, outcome)
+            probabilities = plan.classifier.probabilities(outcome.outputs)
+            if not is_finite(probabilities):
+                self._workers.submit(_refuse, plan, feed, probabilities)
+                return
+            response = _encoded(plan, feed, decode_ns, outcome, probabilities)
             answer = plan.frame(plan.call.request_id, response)
             self._limits.check_answer(len(answer))
             plan.tally.inference = Inference(
@@ -208,7 +216,35 @@ def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:
     return feed
 
 
-def _encoded(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> bytes:
+def _refuse(plan: _Plan, feed: np.ndarray, probabilities: np.ndarray) -> None:
+    """End a call whose answer isn't finite and say where that begins, which takes a run; so on a worker."""
+    with failing(plan.call):
+        if (reason := plan.call.abandoned()) is not None:
+            raise reason
+        model, classifier = plan.served.model, plan.classifier
+        wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist()
+        items = plan.item.format(wrong[0]) + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        if not is_finite(feed[wrong[0]]):
+            raise InvalidRequestError(
+                f"{items} has NaN or infinity, and so has the answer; send finite numbers"
+            )
+        alone = classifier.feeds(_one(feed, wrong[0], classifier), model.inputs)
+        where = plan.served.origins.explain(model, alone, classifier.output)
+        raise NonFiniteOutputError(
+            f'the model answers with NaN or infinity in "{classifier.output}" for {items}, '
+            f"of which no probabilities can be made; {where}"
+        )
+
+
+def _one(feed: np.ndarray, at: int, classifier: Classifier) -> np.ndarray:
+    """Take one item, as often as the model's batch has places if it is fixed."""
+    places = (classifier.input.shape or (None,))[0] or 1
+    return np.repeat(feed[at : at + 1], places, axis=0)
+
+
+def _encoded(
+    plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result, probabilities: np.ndarray
+) -> bytes:
     response = pb.ClassifyResponse(
         id=plan.call.request_id,
         model=plan.served.name,
@@ -225,7 +261,6 @@ def _encoded(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> b
     )
     if plan.return_input:
         response.input.CopyFrom(pack(feed, plan.classifier.input.name))
-    probabilities = plan.classifier.probabilities(result.outputs)
     # A message's encoded fields may come in any order.
     scores = encode_scores(probabilities, plan.classifier.labels, plan.top_k)
     return response.SerializeToString() + scores

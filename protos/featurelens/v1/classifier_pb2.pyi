@@ -9,7 +9,8 @@ Errors are gRPC statuses:
   RESOURCE_EXHAUSTED  the queue is full, or the request or its answer would be over a limit
   UNAVAILABLE         the model is not ready, or the server is draining; try again, or elsewhere
   DEADLINE_EXCEEDED   the caller's deadline passed
-  INTERNAL            a fault of the server; its message carries only the request id to look up in the log
+  INTERNAL            a fault of the server; its message carries only the request id to look up in the log. Or the
+                      model answered with NaN or infinity; then it names the image, and the layer where that begins
 """
 
 from collections import abc as _abc
@@ -280,7 +281,9 @@ class Score(_message.Message):
     index: _builtins.int
     """Position of the label in the model's list of labels."""
     label: _builtins.str
-    """The label; the index in decimal for a model without labels."""
+    """The label; the index in decimal for a model without labels. A head of one value has one label, "positive" unless
+    the model names it, or two, the negative first.
+    """
     probability: _builtins.float
     """The model's probability, 0 to 1."""
     def __init__(
@@ -415,7 +418,9 @@ class ClassifyResponse(_message.Message):
     version: _builtins.str
     """The version that answered."""
     digest: _builtins.str
-    """SHA-256 of the model file, in lower-case hexadecimal."""
+    """SHA-256 of the model file, in lower-case hexadecimal. If its weights lie in other files, it is the SHA-256 of what
+    sha256sum prints for all of them: the model file first, then the others in order of name.
+    """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Classification]:
         """One per image, in the request's order."""
@@ -621,7 +626,7 @@ class ModelSummary(_message.Message):
     reason: _builtins.str
     """Why not, if it can't; if it can, why a change to it was refused."""
     digest: _builtins.str
-    """SHA-256 of the model file, in lower-case hexadecimal; empty until it is ready."""
+    """As in ClassifyResponse; empty until it is ready."""
     provider: _builtins.str
     """The execution provider that runs it, as ONNX Runtime names it; empty until it is ready."""
     @_builtins.property
@@ -1019,7 +1024,7 @@ class DescribeModelResponse(_message.Message):
     version: _builtins.str
     """The version described."""
     digest: _builtins.str
-    """SHA-256 of the model file, in lower-case hexadecimal."""
+    """As in ClassifyResponse."""
     provider: _builtins.str
     """The execution provider that runs it, as ONNX Runtime names it."""
     parameters: _builtins.int
