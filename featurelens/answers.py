@@ -7,6 +7,7 @@ import grpc
 from featurelens.errors import FeaturelensError
 from featurelens.results import (
     Array,
+    Head,
     Layer,
     ModelDescription,
     ModelSummary,
@@ -84,7 +85,13 @@ def model_description(answer: pb.DescribeModelResponse) -> ModelDescription:
         opset=answer.opset,
         producer=answer.producer,
         metadata=dict(answer.metadata),
+        head=_head(answer.head) if answer.HasField("head") else None,
+        not_a_classifier=answer.not_a_classifier,
     )
+
+
+def _head(head: pb.HeadInfo) -> Head:
+    return Head(head.output, head.kind, head.multi_label, head.reason)
 
 
 def _tensor_info(info: pb.TensorInfo) -> TensorInfo:

@@ -135,6 +135,23 @@ class Preprocessing:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How the output that holds the classes becomes probabilities, and how that was decided.
+
+    Attributes:
+        output: name of the output.
+        kind: "softmax", "logits", "log_softmax", "sigmoid" or "sigmoid_logits".
+        multi_label: whether several labels of an image can be true at once.
+        reason: one sentence for people.
+    """
+
+    output: str
+    kind: str
+    multi_label: bool
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelDescription:
     """A model: what it takes, what it returns and every layer that can be asked for, in graph order."""
@@ -152,3 +169,7 @@ class ModelDescription:
     opset: int
     producer: str
     metadata: Mapping[str, str] = field(repr=False)
+    head: Head | None = None
+    """None for a model that is no classifier."""
+    not_a_classifier: str = ""
+    """Why it is none, and what in its config.toml would make it one."""
