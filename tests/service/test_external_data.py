@@ -16,6 +16,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from structlog.testing import capture_logs
 
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
@@ -35,6 +36,7 @@ from tests.service.oip.stub import InferenceStub, arrays, request
 from tests.serving import Serving
 
 MOST = 2**31 - 1
+DOCUMENT = Path(__file__).parents[2] / "docs/models.md"
 PLACE = ("m", "1", "model.onnx")
 
 
@@ -88,6 +90,35 @@ def as_raw(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.dims or tensor.name:
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
     return raw
+
+
+def test_the_layout_that_the_documents_show_is_served(tmp_path: Path) -> None:
+    (tree,) = re.findall(r"^```\n(mymodels/.*?)```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    folders: list[str] = []
+    for line in tree.splitlines():
+        name = line.split()[0]
+        del folders[(len(line) - len(line.lstrip())) // 2 :]
+        place = tmp_path.joinpath(*folders, name)
+        if name.endswith("/"):
+            folders.append(name)
+            place.mkdir()
+        else:
+            place.touch()
+    flowers = tmp_path / "mymodels/flowers"
+    (flowers / "config.toml").write_text('labels_file = "labels.txt"\nhead = "logits"\nversions.all = true')
+    (flowers / "labels.txt").write_text("daisy\nrose\ntulip\n")
+    (flowers / "1/model.onnx").write_bytes(onnx_models.classifier().SerializeToString())
+    split(tmp_path / "new", onnx_models.classifier(), number=2)
+    for file in (tmp_path / "new/2").iterdir():
+        assert (flowers / "2" / file.name).is_file()
+        file.replace(flowers / "2" / file.name)
+    with capture_logs() as logs:
+        findings = check_models(Settings(model_repository=tmp_path / "mymodels"))
+    assert [(f.check, f.verdict) for f in findings] == [
+        ("model flowers/1", Verdict.GOOD),
+        ("model flowers/2", Verdict.GOOD),
+    ]
+    assert not [entry for entry in logs if entry["log_level"] != "info"]
 
 
 @pytest.mark.parametrize("one_file", [True, False], ids=["one file", "a file each"])
@@ -168,6 +199,14 @@ def test_every_change_of_the_data_changes_the_digest(tmp_path: Path) -> None:
         data.write_bytes(content)
         digests.add(read(tmp_path).digest)
     assert len(digests) == 3
+
+
+def test_data_that_was_not_fetched_is_named(tmp_path: Path) -> None:
+    saved(tmp_path).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 24\n")
+    assert refusal(tmp_path) == (
+        f'model.onnx can\'t be loaded: the weight "w" is in {DATA}, which is a Git LFS pointer; '
+        "git lfs pull fetches the file that it stands for"
+    )
 
 
 def says(**told: str) -> Callable[[TensorProto], None]:
