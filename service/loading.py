@@ -11,6 +11,7 @@ import structlog
 from pydantic import Field
 from structlog.typing import FilteringBoundLogger
 
+from service.batching import Rows
 from service.batching_limits import BatchingLimits
 from service.classifier import Classifier
 from service.device import Execution
@@ -112,7 +113,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
 
     watch = run_watch(options.run_timeout_s)
 
-    def model_on(execution: Execution) -> Model:
+    def model_on(execution: Execution, rows: Rows | None = None) -> Model:
         return Model(
             data,
             execution,
@@ -121,6 +122,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
             cache=cache,
             watch=watch,
             suspects=options.suspects,
+            rows=rows,
         )
 
     several = options.share_threads and options.execution.intra_op_threads > 1
@@ -128,6 +130,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
         model = model_on(replace(options.execution, intra_op_threads=1))
         if shortest_run_s(model) < _SHORT_RUN_S:
             return model
+        return model_on(options.execution, model.rows)
     return model_on(options.execution)
 
 

@@ -189,10 +189,14 @@ class Model:
         known = self._known_inputs
         if not self._required <= feeds.keys() <= known.keys():
             raise InvalidRequestError(f"got the inputs {listed(feeds)}; expected {self._expected()}")
+        any_number = any_number and self.fixed_batch > 0
         for name, array in feeds.items():
             foreign = self.graph.foreign.get(name)
-            number = any_number and bool(self.fixed_batch) and len(array.shape) > 0
-            check_feed(array, known[name], foreign, finite=finite, any_number=number)
+            check_feed(array, known[name], foreign, finite=finite, any_number=any_number)
+        if any_number and len(counts := {len(array) for array in feeds.values()}) > 1:
+            raise InvalidRequestError(
+                f"the inputs hold {' and '.join(map(str, sorted(counts)))} items; expected as many in each"
+            )
 
     def estimate_bytes(self, names: Iterable[str], input_shapes: Mapping[str, Sequence[int]]) -> int:
         """Estimate how many bytes these outputs or layers take for inputs of these shapes.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from service.binding import Feeds, runner_of
 from service.device import Execution, create_session, ending_within
 from service.errors import ModelLoadError, StartupError
 from service.graph import Graph
@@ -17,7 +17,7 @@ from service.tensors import Array
 
 Run = Callable[[Mapping[str, Array], Sequence[str]], Sequence[Array]]
 Shapes = Mapping[str, tuple[int, ...]]
-Values = Callable[[Mapping[str, Array]], Mapping[str, Array | ort.OrtValue]]
+Values = Callable[[Mapping[str, Array]], Feeds]
 
 _PORTION_BYTES = 64 * 2**20
 """Of the layers of a portion in one run together."""
@@ -65,26 +65,23 @@ class Portions:
             while waiting and failures < _MOST_FAILURES and not options.terminate:
                 group = waiting.pop()
                 try:
-                    session = create_session(self._graph.with_outputs(group), self._execution)
+                    session = runner_of(create_session(self._graph.with_outputs(group), self._execution))
                 except StartupError:  # one of them can't be an output: which?
                     failures += 1
                     middle = len(group) // 2
                     waiting += [half for half in (group[middle:], group[:middle]) if half and middle]
                 else:
-                    yield group, partial(self._run, session, options)
+                    yield group, partial(self._run, partial(session.run, run_options=options))
             if options.terminate:
                 _log.warning("layers not tried", seconds=seconds, layers=sum(map(len, waiting)))
 
     def _run(
         self,
-        session: ort.InferenceSession,
-        options: ort.RunOptions,
+        run: Callable[[Sequence[str], Feeds], Sequence[Array]],
         feeds: Mapping[str, Array],
         names: Sequence[str],
     ) -> Sequence[Array]:
-        fetched = [self._graph.fetch_name(name) for name in names]
-        arrays: Sequence[Array] = session.run(fetched, self._values(feeds), options)
-        return arrays
+        return run([self._graph.fetch_name(name) for name in names], self._values(feeds))
 
 
 def _groups(names: Sequence[str], sizes: Mapping[str, int | None]) -> Iterator[list[str]]:
