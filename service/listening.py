@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 
@@ -34,8 +35,9 @@ async def listening(
             async with _native_front(settings, limits, dispatcher, grpcio, guard, shared) as address:
                 yield address
         else:
-            address = grpcio.bind(settings.grpc_address, server_credentials(files) if files else None)
-            await grpcio.server.start()
+            tls = partial(server_credentials, files) if files else None
+            address = grpcio.bind(settings.grpc_address, tls)
+            await grpcio.start()
             yield address
     finally:
         await grpcio.stop(settings.grace_s)
@@ -56,7 +58,7 @@ async def _native_front(
     with TemporaryDirectory(prefix="featurelens-") as folder:
         fallback = f"{folder}/grpcio.sock"
         grpcio.bind(f"unix:{fallback}")
-        await grpcio.server.start()
+        await grpcio.start()
         front = NativeTransport(settings.grpc_address, fallback, dispatcher, limits, guard, reuse_port=shared)
         try:
             yield front.address

@@ -159,7 +159,7 @@ def test_no_import_cycle() -> None:
             {
                 *("service.api.status", "service.transport.grpcio", "service.reflection"),
                 *("service.health", "service.healthcheck"),
-                *("service.transport.tls", "service.transport.doorkeeper"),
+                *("service.transport.tls", "service.transport.doorkeeper", "service.transport.accepting"),
             },
         ),
         (
@@ -175,6 +175,7 @@ def test_no_import_cycle() -> None:
         (
             "asyncio",
             {
+                "service.transport.accepting",
                 "service.transport.grpcio",
                 "service.server",
                 "service.listening",

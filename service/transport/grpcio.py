@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from math import inf
 from urllib.parse import quote
 
@@ -13,7 +13,8 @@ from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher, Handler, StreamMethod
 from service.api.status import status_of
 from service.auth import Guard
-from service.errors import DrainingError, ServiceError, StartupError
+from service.errors import DrainingError, ServiceError
+from service.transport.accepting import AcceptingServer, Tls
 from service.transport.connections import ConnectionWatch
 from service.transport.doorkeeper import Doorkeeper
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
@@ -27,17 +28,14 @@ _Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class GrpcioTransport:
-    """A server of every method of a dispatcher.
-
-    Attributes:
-        server: for the standard services, to be added before the start.
-    """
+    """A server of every method of a dispatcher, and of the standard services."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         limits: TransportLimits,
         guard: Guard | None = None,
+        services: Sequence[Callable[[grpc.aio.Server], None]] = (),
         *,
         reuse_port: bool = False,
     ) -> None:
@@ -46,7 +44,8 @@ class GrpcioTransport:
         Args:
             dispatcher: The methods.
             limits: What the transport enforces.
-            guard: Stands before every method, those that are added later included.
+            guard: Stands before every method, those of the standard services included.
+            services: Each adds one of the standard services to a server.
             reuse_port: Let others bind its address too, if they want to as well.
         """
         self._dispatcher = dispatcher
@@ -58,29 +57,32 @@ class GrpcioTransport:
         self._backlog = Backlog(limits.max_unread_bytes)
         self._last_arrival_s = -inf
         doorkeepers = [Doorkeeper(guard, dispatcher.observe)] if guard else []
-        self.server = grpc.aio.server(interceptors=doorkeepers, options=_channel_options(limits, reuse_port))
-        self.server.add_generic_rpc_handlers(list(self._generic_handlers()))
+        options = _channel_options(limits, reuse_port)
 
-    def bind(self, address: str, tls: grpc.ServerCredentials | None = None) -> str:
+        def make() -> grpc.aio.Server:
+            server = grpc.aio.server(interceptors=doorkeepers, options=options)
+            server.add_generic_rpc_handlers(list(self._generic_handlers()))
+            for add in services:
+                add(server)
+            return server
+
+        self._server = AcceptingServer(make)
+
+    def bind(self, address: str, tls: Tls | None = None) -> str:
         """Bind an address, such as `127.0.0.1:8001`, and return it with the port that was really bound.
 
         Raises:
             StartupError: the address can't be bound.
         """
-        try:
-            server = self.server
-            port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise StartupError(
-                f"can't listen on {address}: it is in use or not an address of this machine; choose another"
-                " with --grpc-address"
-            )
+        port = self._server.bind(address, tls)
         if not address.startswith("unix:"):
             self._unread.port = port
             self._connections = ConnectionWatch(port, self._limits, self._unread.keep)
         return f"{address.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Take calls from now on."""
+        await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, wait for those in flight, then close every connection.
@@ -91,7 +93,7 @@ class GrpcioTransport:
         """
         self._late = []
         await self._until_quiet(min(_MOST_WAIT_S, grace_s))
-        stopped = asyncio.create_task(self.server.stop(grace_s))
+        stopped = asyncio.create_task(self._server.stop(grace_s))
         await asyncio.sleep(0)  # lets it begin
         self._closing = True
         for call in self._late:
