@@ -41,7 +41,7 @@ def check_finite(array: Array, name: str) -> None:
     Raises:
         InvalidRequestError: It does.
     """
-    if array.dtype.kind in "fc" and not _is_finite(array):
+    if array.dtype.kind in "fc" and not is_finite(array):
         raise InvalidRequestError(f'the input "{name}" has NaN or infinite values; expected finite numbers')
 
 
@@ -94,7 +94,7 @@ def _check_range(array: Array, spec: TensorSpec, element: int) -> None:
         )
 
 
-def _is_finite(array: Array) -> bool:
+def is_finite(array: Array) -> bool:
     """Tell whether no element is NaN or infinite.
 
     The sum of squares tells it at a tenth of the cost, unless it overflows by itself.

@@ -14,6 +14,7 @@ from onnx import helper
 
 from service.determinism import is_deterministic
 from service.errors import ModelLoadError
+from service.graph_heads import HeadWalk, Trace, class_labels
 from service.layers import Layer, LayerWalk, module_table
 from service.lineage import Lineage
 from service.onnx_file import infer_types, read_constants, read_skeleton
@@ -144,6 +145,16 @@ class Graph:
         """Infer the shapes of the graph's tensors for inputs of these shapes."""
         types = infer_types(self._skeleton, input_shapes)
         return {name: shape_of(value) for name, value in types.items() if is_tensor(value)}
+
+    def trace(self, output: str, classes: int | None) -> Trace:
+        """Tell what computes an output of so many classes; None: it isn't known how many."""
+        return HeadWalk(self._skeleton, {name: each.spec.shape for name, each in self.layers.items()}).trace(
+            output, classes
+        )
+
+    def class_labels(self) -> tuple[tuple[str, ...], ...]:
+        """Return the names of classes that the graph's operators carry, those of each operator."""
+        return tuple(class_labels(self._skeleton))
 
 
 def _feedable(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service.batching import Rows
 from service.batching_limits import BatchingLimits
-from service.classifier import Classifier
+from service.classifier import Classifier, NoClassifier
 from service.device import Execution
 from service.errors import ModelLoadError, StartupError, UnknownLayerError
 from service.model import Model
@@ -95,13 +95,14 @@ def load_version(data: bytes, version: Version, options: LoadOptions, *, strict:
         model = _model(data, options, batching, cache=config.cache)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
-    classifier = Classifier.of(model, config)
+    found = Classifier.of(model, config)
+    classifier, why_not = (None, found.reason) if isinstance(found, NoClassifier) else (found, "")
     for outputs in ((), *_preloaded(model, config, options.tap_sessions)):
         warm_up(model, outputs, strict=strict)
     finite = classifier is not None and options.refuse_non_finite
     if config.refuse_non_finite is not None:
         finite = config.refuse_non_finite
-    return ServedModel(version.name, str(version.number), model, classifier, finite)
+    return ServedModel(version.name, str(version.number), model, classifier, finite, not_a_classifier=why_not)
 
 
 def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache: bool) -> Model:
@@ -172,7 +173,15 @@ def log_loaded(entry: Entry, **more: object) -> None:
         _log.error("model refused", **about, reason=entry.reason)
     else:
         model = entry.served.model
-        _log.info("model ready", **about, provider=model.provider, digest=model.digest)
+        _log.info("model ready", **about, provider=model.provider, digest=model.digest, **_how(entry.served))
+
+
+def _how(served: ServedModel) -> Mapping[str, str]:
+    """Tell how a model classifies, or why it doesn't."""
+    if served.classifier_or_none is None:
+        return {"not_a_classifier": served.not_a_classifier}
+    head = served.classifier_or_none.head
+    return {"output": head.output, "head": head.kind.value, "head_reason": head.reason}
 
 
 def _preloaded(model: Model, config: ModelConfig, tap_sessions: int) -> Iterable[Sequence[str]]:

@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     crashes_until_quarantine: NonNegativeInt = 3
     """Crashes of workers in ten minutes after which the version that ran is served no more. 0: never."""
 
+    worker_timeout_s: PositiveFloat = 10.0
+    """How long a worker may give no sign of life, in seconds. Then it hangs, and is replaced."""
+
     tls_cert: Path | None = None
     """PEM file with the server's certificate. With it and its key calls come over TLS alone, grpcio's."""
 

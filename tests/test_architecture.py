@@ -28,7 +28,7 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading"},
-    {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors"},
+    {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
         "onnx_file",
@@ -40,10 +40,14 @@ LAYERS = (
         "layers",
         "lineage",
         "graph",
+        "graph_heads",
+        "head_values",
     },
     {"images", "ink", "framing", "preprocess"},
-    {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"},
-    {"model_files", "model_config", "classifier", "repository", "loading", "version_labels"},
+    {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
+    | {"head_trial", "non_finite"},
+    {"model_files", "model_config", "imagenet", "file_labels", "extra_inputs", "find_head"},
+    {"classifier", "repository", "loading", "version_labels"},
     {"start_up", "settling", "folder_view", "trial", "changeover", "unison", "reconciler"},
     {"scheduler", "lane", "slices", "job", "cache"},
     {"retirement", "watch", "live", "control", "following"},

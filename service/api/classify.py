@@ -16,14 +16,15 @@ from protos.tensors import pack, unpack
 from service.api.call import Call
 from service.api.dispatch import failing
 from service.api.limits import RequestLimits
-from service.api.per_image import must_run_alone, per_image
+from service.api.per_image import PerImage, must_run_alone, per_image
 from service.api.pictures import prepare_all
 from service.api.scores import encode_scores
 from service.api.status import status_of
 from service.api.tally import Tally
 from service.api.wire import text
 from service.classifier import Classifier
-from service.errors import InvalidRequestError, ServiceError
+from service.errors import InvalidRequestError, NonFiniteOutputError, ServiceError
+from service.feeds import is_finite
 from service.job import Job, Result, run_key
 from service.model import Model
 from service.repository import Repository, ServedModel
@@ -50,6 +51,8 @@ class _Plan:
     preprocess: bool
     return_input: bool
     frame: Frame
+    item: str
+    """What an item is called, with {} for its number."""
 
 
 class ClassifyMethod:
@@ -101,6 +104,7 @@ class ClassifyMethod:
             preprocess=request.preprocessing != pb.PREPROCESSING_NONE,
             return_input=request.return_input,
             frame=frame,
+            item="images[{}]" if request.WhichOneof("input") == "images" else "item {} of the tensor",
         )
 
     def _decode(self, plan: _Plan, images: Sequence[bytes]) -> None:
@@ -115,9 +119,10 @@ class ClassifyMethod:
 
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
-        feeds = {plan.classifier.input.name: feed}
+        feeds = plan.classifier.feeds(feed, model.inputs)
         outputs = tuple(dict.fromkeys((plan.classifier.output, *plan.layers)))
-        alone = must_run_alone(model, plan.classifier.output, plan.layers)
+        images = len(feed) if feed.ndim else 0  # which the check of the inputs refuses
+        alone = must_run_alone(model, plan.classifier.output, plan.layers, images)
         # One by one, a fixed batch of one takes any number too.
         model.check_inputs(feeds, finite=plan.served.finite, any_number=alone or model.batches(outputs))
         self._limits.check_count(len(feed), "items along axis 0 of the tensor")
@@ -135,7 +140,13 @@ class ClassifyMethod:
             if isinstance(outcome, ServiceError):
                 raise outcome
             started_ns = time.perf_counter_ns()
-            response = _encoded(plan, feed, decode_ns, outcome)
+            following = plan.served.model.rows.following
+            told = per_image(outcome, len(feed), plan.classifier.output, plan.layers, following)
+            probabilities = plan.classifier.probabilities(told.rows)
+            if not is_finite(probabilities):
+                self._workers.submit(_refuse, plan, feed, probabilities)
+                return
+            response = _encoded(plan, feed, decode_ns, outcome, told, probabilities)
             answer = plan.frame(plan.call.request_id, response)
             self._limits.check_answer(len(answer))
             plan.tally.inference = Inference(
@@ -201,15 +212,41 @@ def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:
     return feed
 
 
-def _encoded(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> bytes:
-    following = plan.served.model.rows.following
-    told = per_image(result, len(feed), plan.classifier.output, plan.layers, following)
+def _refuse(plan: _Plan, feed: np.ndarray, probabilities: np.ndarray) -> None:
+    """End a call whose answer isn't finite and say where that begins, which takes a run; so on a worker."""
+    with failing(plan.call):
+        if (reason := plan.call.abandoned()) is not None:
+            raise reason
+        model, classifier = plan.served.model, plan.classifier
+        wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist()
+        items = plan.item.format(wrong[0]) + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        if not is_finite(feed[wrong[0]]):
+            raise InvalidRequestError(
+                f"{items} has NaN or infinity, and so has the answer; send finite numbers"
+            )
+        alone = classifier.feeds(_one(feed, wrong[0], classifier), model.inputs)
+        where = plan.served.origins.explain(model, alone, classifier.output)
+        raise NonFiniteOutputError(
+            f'the model answers with NaN or infinity in "{classifier.output}" for {items}, '
+            f"of which no probabilities can be made; {where}"
+        )
+
+
+def _one(feed: np.ndarray, at: int, classifier: Classifier) -> np.ndarray:
+    """Take one item, as often as the model's batch has places if it is fixed."""
+    places = (classifier.input.shape or (None,))[0] or 1
+    return np.repeat(feed[at : at + 1], places, axis=0)
+
+
+def _encoded(
+    plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result, told: PerImage, probabilities: np.ndarray
+) -> bytes:
     response = pb.ClassifyResponse(
         id=plan.call.request_id,
         model=plan.served.name,
         version=plan.served.version,
         digest=plan.served.model.digest,
-        feature_maps=[pack(told.rows[layer], layer) for layer in plan.layers if layer in following],
+        feature_maps=[pack(told.rows[layer], layer) for layer in plan.layers if layer not in told.alone],
         layers_alone=[
             pb.LayerAlone(name=layer, tensors=[pack(tensor, layer) for tensor in tensors])
             for layer, tensors in told.alone.items()
@@ -223,7 +260,6 @@ def _encoded(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> b
     )
     if plan.return_input:
         response.input.CopyFrom(pack(feed, plan.classifier.input.name))
-    probabilities = plan.classifier.probabilities(told.rows)
     # A message's encoded fields may come in any order.
     scores = encode_scores(probabilities, plan.classifier.labels, plan.top_k)
     return response.SerializeToString() + scores

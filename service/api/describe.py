@@ -89,6 +89,17 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         metadata=graph.metadata,
         fallback_reason=model.fallback_reason,
         fixed_batch=model.fixed_batch,
+        head=_head(classifier),
+        not_a_classifier=served.not_a_classifier,
+    )
+
+
+def _head(classifier: Classifier | None) -> pb.HeadInfo | None:
+    if classifier is None:
+        return None
+    head = classifier.head
+    return pb.HeadInfo(
+        output=head.output, kind=head.kind.value, multi_label=head.multi_label, reason=head.reason
     )
 
 

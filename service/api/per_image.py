@@ -24,7 +24,7 @@ class PerImage(NamedTuple):
     alone: Mapping[str, Sequence[np.ndarray]]
 
 
-def must_run_alone(model: Model, output: str, layers: Sequence[str]) -> bool:
+def must_run_alone(model: Model, output: str, layers: Sequence[str], images: int) -> bool:
     """Tell whether each image has to be run by itself to know what these are for it alone.
 
     Raises:
@@ -32,7 +32,7 @@ def must_run_alone(model: Model, output: str, layers: Sequence[str]) -> bool:
     """
     if model.batches((output, *layers)):
         return False
-    if model.runs_single_items:
+    if model.runs_single_items or images == 1:
         return True
     if others := [layer for layer in layers if layer not in model.rows.following]:
         why = f"it runs on {model.fixed_batch} images" if model.fixed_batch else "it showed no batch at load"
@@ -60,10 +60,11 @@ def per_image(
     """
     runs = result.items or (result.outputs,)
     rows = {name: _rows(runs, name) for name in dict.fromkeys((output, *layers)) if name in following}
-    if any(array.shape[:1] != (images,) for array in rows.values()):
-        raise InternalError("the outputs don't follow the batch")
     if output not in following:
         rows[output] = _rows(runs, output)
+    is_whole = len(runs) < images and output not in following
+    if not is_whole and any(array.shape[:1] != (images,) for array in rows.values()):
+        raise InternalError("the outputs don't follow the batch")
     return PerImage(rows, {name: [run[name] for run in runs] for name in layers if name not in following})
 
 

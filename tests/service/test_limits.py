@@ -78,6 +78,10 @@ REQUESTS = {
 }
 
 ELSEWHERE = {
+    "worker_timeout_s": "tests/e2e/test_worker_deaths.py::test_a_worker_that_hangs_is_replaced",
+    "seconds to end besides drain and grace": (
+        "tests/service/test_supervisor.py::test_workers_that_hang_are_ended_with_the_supervisor"
+    ),
     "scans of a JPEG": "tests/service/test_images.py::test_jpeg_with_too_many_scans_is_refused",
     "classes in an answer, as texts": (
         "tests/service/oip/test_classification.py::test_too_many_texts_are_refused"

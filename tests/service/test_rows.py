@@ -238,10 +238,12 @@ def test_a_fixed_batch_takes_any_number_of_pictures(
     expected = unoptimized(onnx_models.fixed_batch("n"), {"image": seen}, ["p"])["p"]
     np.testing.assert_allclose(probabilities(together), expected, rtol=1e-4)
     streamed = classify.ClassifyStream(
-        pb.ClassifyRequest(model=name, images=pb.EncodedImages(images=[each])) for each in pictures
+        pb.ClassifyRequest(model=name, id=str(i), images=pb.EncodedImages(images=[each]))
+        for i, each in enumerate(pictures)
     )
-    for row, answer in zip(expected, streamed, strict=True):
-        np.testing.assert_allclose(probabilities(answer.response)[0], row, rtol=1e-4)
+    rows = {answer.id: probabilities(answer.response)[0] for answer in streamed}
+    for i, row in enumerate(expected):
+        np.testing.assert_allclose(rows[str(i)], row, rtol=1e-4)
     files = np.array(pictures, object)
     answer = infer.ModelInfer(request(name, [("image", "BYTES", files)]), timeout=TIMEOUT_S)
     np.testing.assert_allclose(arrays(answer)["p"], expected, rtol=1e-4)

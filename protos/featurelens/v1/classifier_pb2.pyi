@@ -9,7 +9,8 @@ Errors are gRPC statuses:
   RESOURCE_EXHAUSTED  the queue is full, or the request or its answer would be over a limit
   UNAVAILABLE         the model is not ready, or the server is draining; try again, or elsewhere
   DEADLINE_EXCEEDED   the caller's deadline passed
-  INTERNAL            a fault of the server; its message carries only the request id to look up in the log
+  INTERNAL            a fault of the server; its message carries only the request id to look up in the log. Or the
+                      model answered with NaN or infinity; then it names the image, and the layer where that begins
 """
 
 from collections import abc as _abc
@@ -272,7 +273,9 @@ class Score(_message.Message):
     index: _builtins.int
     """Position of the label in the model's list of labels."""
     label: _builtins.str
-    """The label; the index in decimal for a model without labels."""
+    """The label; the index in decimal for a model without labels. A head of one value has one label, "positive" unless
+    the model names it, or two, the negative first.
+    """
     probability: _builtins.float
     """The model's probability, 0 to 1."""
     def __init__(

@@ -161,7 +161,7 @@ class InferMethod:
             started_ns = time.perf_counter_ns()
             classifier = question.served.classifier()
             feed = prepare_all(images, classifier.preprocessing, self._limits.images)
-            feeds = {classifier.input.name: feed}
+            feeds = classifier.feeds(feed, question.served.model.inputs)
             checked = self._query(question, outputs, urgent, feeds)
             self._scheduler.submit(question.job(checked, feeds, time.perf_counter_ns() - started_ns))
 
