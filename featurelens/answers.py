@@ -10,6 +10,7 @@ import numpy as np
 from featurelens.errors import FeaturelensError
 from featurelens.results import (
     Array,
+    Head,
     Layer,
     ModelDescription,
     ModelSummary,
@@ -94,7 +95,13 @@ def model_description(answer: pb.DescribeModelResponse) -> ModelDescription:
         producer=answer.producer,
         metadata=dict(answer.metadata),
         fixed_batch=answer.fixed_batch,
+        head=_head(answer.head) if answer.HasField("head") else None,
+        not_a_classifier=answer.not_a_classifier,
     )
+
+
+def _head(head: pb.HeadInfo) -> Head:
+    return Head(head.output, head.kind, head.multi_label, head.reason)
 
 
 def _tensor_info(info: pb.TensorInfo) -> TensorInfo:

@@ -42,7 +42,7 @@ class Prediction:
             follow the batch come without its axis: conv1 of LeNet is float32 [6, 28, 28]. The others come as
             they are: time first, say, is [time, 1, features].
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
-        model: name, `version` and `digest` (SHA-256 of the file) of the model that answered.
+        model: name, `version` and `digest` (SHA-256 of its files) of the model that answered.
         timings: of the call, which other images may have shared.
     """
 
@@ -139,6 +139,23 @@ class Preprocessing:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How the output that holds the classes becomes probabilities, and how that was decided.
+
+    Attributes:
+        output: name of the output.
+        kind: "softmax", "logits", "log_softmax", "sigmoid" or "sigmoid_logits".
+        multi_label: whether several labels of an image can be true at once.
+        reason: one sentence for people.
+    """
+
+    output: str
+    kind: str
+    multi_label: bool
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelDescription:
     """A model: what it takes, what it returns and every layer that can be asked for, in graph order."""
@@ -158,3 +175,7 @@ class ModelDescription:
     metadata: Mapping[str, str] = field(repr=False)
     fixed_batch: int = 0
     """Images of every run, if the model takes no other number: the server fills runs up. 0: any number."""
+    head: Head | None = None
+    """None for a model that is no classifier."""
+    not_a_classifier: str = ""
+    """Why it is none, and what in its config.toml would make it one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -18,6 +17,7 @@ from service.device import Execution
 from service.errors import ModelLoadError, StartupError, UnknownLayerError
 from service.model import Model
 from service.model_config import ModelConfig
+from service.model_data import ModelData, Stamps, read_model
 from service.model_files import MODEL_FILE, ModelFiles
 from service.repository import Entry, ServedModel
 from service.run_watch import run_watch
@@ -69,21 +69,33 @@ class Version:
     config: ModelConfig
 
 
-def read_version(files: ModelFiles, version: Version, options: LoadOptions) -> bytes:
-    """Read a version's file.
+def read_version(
+    files: ModelFiles, version: Version, options: LoadOptions, expected: Stamps | None = None
+) -> ModelData:
+    """Read a version's files.
 
     Raises:
-        ModelLoadError: it isn't there, or can't be read.
+        ModelLoadError: they aren't there, or can't be read.
+        FilesChangedError: they aren't as expected, or changed while they were read.
     """
     place = (version.name, str(version.number), MODEL_FILE)
-    data = files.read(*place, most_bytes=options.max_model_bytes)
-    if data is None:
+    found = read_model(files, *place, most_bytes=options.max_model_bytes, expected=expected)
+    if found is None:
         raise ModelLoadError(f"{MODEL_FILE} is missing")
-    return data
+    return found
 
 
-def load_version(data: bytes, version: Version, options: LoadOptions, *, strict: bool = False) -> ServedModel:
+def load_version(
+    data: bytes, version: Version, options: LoadOptions, *, digest: str = "", strict: bool = False
+) -> ServedModel:
     """Load a version from its file's bytes and run it once at each size that batches will have.
+
+    Args:
+        data: the model as one file.
+        version: what it is.
+        options: how.
+        digest: of the files that it was read of; "": that of the data.
+        strict: see below.
 
     Raises:
         ModelLoadError: it can't be served; with `strict`, also if one of those runs lacks memory.
@@ -92,7 +104,7 @@ def load_version(data: bytes, version: Version, options: LoadOptions, *, strict:
     config = version.config
     batching = config.batching.over(options.batching)
     try:
-        model = _model(data, options, batching, cache=config.cache)
+        model = _model(data, options, batching, cache=config.cache, digest=digest)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
     found = Classifier.of(model, config)
@@ -105,7 +117,7 @@ def load_version(data: bytes, version: Version, options: LoadOptions, *, strict:
     return ServedModel(version.name, str(version.number), model, classifier, finite, not_a_classifier=why_not)
 
 
-def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache: bool) -> Model:
+def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache: bool, digest: str) -> Model:
     """Make the model, with one thread for its runs if nobody said how many and they are short.
 
     Threads that share the work of an operator have to be woken for each. A LeNet gains nothing by them, and
@@ -124,6 +136,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
             watch=watch,
             suspects=options.suspects,
             rows=rows,
+            digest=digest,
         )
 
     several = options.share_threads and options.execution.intra_op_threads > 1
@@ -142,16 +155,15 @@ def loaded(files: ModelFiles, version: Version, options: LoadOptions, digest: st
         files: the repository.
         version: what to load.
         options: how.
-        digest: of the file that is expected, if it is known.
+        digest: of the files that are expected, if it is known.
     """
     try:
-        data = read_version(files, version, options)
-        found = hashlib.sha256(data).hexdigest()
-        if digest not in ("", found):
+        found = read_version(files, version, options)
+        if digest not in ("", found.digest):
             raise ModelLoadError(f"{MODEL_FILE} changed while it was being loaded")
-        if reason := options.suspects.quarantined.get(found):
+        if reason := options.suspects.quarantined.get(found.digest):
             raise ModelLoadError(reason)
-        return Entry.ready(load_version(data, version, options))
+        return Entry.ready(load_version(found.data, version, options, digest=found.digest))
     except Exception as error:  # noqa: BLE001 - one file never keeps the others from serving
         return Entry.unavailable(version.name, str(version.number), reason_to_refuse(error, version))
 

@@ -57,7 +57,7 @@ class Model:
 
     Attributes:
         graph: What the file says of itself.
-        digest: SHA-256 of the file, in lower-case hexadecimal.
+        digest: SHA-256 of the file, or of its files as ModelData tells, in lower-case hexadecimal.
         provider: The execution provider that runs it, as ONNX Runtime names it.
         threads: How many share the work of one operator.
         fallback_reason: Why that is the CPU although a better one was looked for; else empty.
@@ -75,6 +75,7 @@ class Model:
         watch: Ends runs that take too long; None: they may take for ever.
         suspects: Where runs are noted, as each may crash the process; None: nowhere.
         rows: See above, if it is known already.
+        digest: Of the files that the data was read of; "": it was one file.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -92,11 +93,12 @@ class Model:
         watch: RunWatch | None = None,
         suspects: Suspects | None = None,
         rows: Rows | None = None,
+        digest: str = "",
     ) -> None:
         self._watch = watch or nullcontext()
         self.graph = graph = Graph.parse(data)
         self.cacheable = cache and graph.deterministic
-        self.digest = hashlib.sha256(data).hexdigest()
+        self.digest = digest or hashlib.sha256(data).hexdigest()
         self._noted = (suspects or Suspects()).running(self.digest)
         base = create_session(graph.with_outputs(()), execution)
         self._base = runner_of(base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -27,9 +28,11 @@ from service.imagenet import IMAGENET, imagenet_labels
 from service.model_files import ModelFiles
 from service.preprocess import Preprocessing
 from service.settings import MiB
+from service.text_files import text_of
 
 CONFIG_FILE = "config.toml"
 _MOST_BYTES = 16 * MiB
+_LINE_END = re.compile(r"\r\n?|\n")  # a label may hold what Unicode takes for others
 
 VersionLabel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
@@ -148,7 +151,7 @@ def read_model_config(files: ModelFiles, name: str) -> ModelConfig:
     if data is None:
         return ModelConfig()
     try:
-        config = ModelConfig.model_validate(tomllib.loads(data.decode()))
+        config = ModelConfig.model_validate(tomllib.loads(text_of(data)))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ModelLoadError(f"{CONFIG_FILE}: {problems}") from error
@@ -169,7 +172,7 @@ def _with_labels_from_file(config: ModelConfig, files: ModelFiles, name: str) ->
     if data is None:
         raise ModelLoadError(f"{CONFIG_FILE}: the labels_file {file} is not there")
     try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
+        lines = _LINE_END.split(text_of(data))
+    except ValueError as error:
         raise ModelLoadError(f"{file} can't be read: {error}") from error
     return config.model_copy(update={"labels": tuple(line.strip() for line in lines if line.strip())})

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     """Offer RepositoryModelLoad and RepositoryModelUnload."""
 
     max_model_bytes: PositiveInt = 2 * 1024 * MiB - 1
-    """Largest model file, as large as ONNX files can be. Loading takes several times its size in memory."""
+    """Largest model, all its files together; ONNX allows no more. Loading takes several times its size."""
 
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
@@ -80,7 +80,10 @@ class Settings(BaseSettings):
     """Address of the metrics. Empty: none. If it is in use that is an error, unless it is this default."""
 
     transport: Literal["auto", "native", "grpcio"] = "auto"
-    """What carries the calls. native is several times faster; auto takes it where it is installed."""
+    """What carries the calls. native is several times faster; auto takes it where clients are trusted."""
+
+    trusted_clients: bool = False
+    """Clients are trusted, or a proxy bounds what they send. On a loopback address they always are."""
 
     workers: PositiveInt | Literal["auto"] = 1
     """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""

@@ -20,8 +20,11 @@ _NARROW_INTEGERS: dict[int, tuple[type[np.integer[Any]], tuple[int, int]]] = {
     TensorProto.UINT4: (np.uint8, (0, 15)),
     TensorProto.UINT2: (np.uint8, (0, 3)),
 }
-# Types with several elements to a byte.
-_PACKED = {*_NARROW_INTEGERS, TensorProto.FLOAT4E2M1}
+# Types with several elements to a byte, and how many bits each takes.
+_PACKED: dict[int, int] = {
+    **dict.fromkeys((TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1), 4),
+    **dict.fromkeys((TensorProto.INT2, TensorProto.UINT2), 2),
+}
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,15 @@ def array_of(tensor: TensorProto) -> Array:
     """Return a constant's value, widened if numpy lacks its type."""
     array = numpy_helper.to_array(tensor)
     return array.astype(_wider_type(tensor.data_type)) if _is_foreign(tensor.data_type) else array
+
+
+def byte_count(element: int, count: int) -> int | None:
+    """Tell how many bytes this many elements take as raw data; None for texts and unknown types."""
+    dtype = _numpy_type(element)
+    if dtype is None or dtype.kind == "O":
+        return None
+    bits = _PACKED[element] if element in _PACKED else 8 * dtype.itemsize
+    return (count * bits + 7) // 8
 
 
 def _held_as(element: int) -> np.dtype[Any] | None:

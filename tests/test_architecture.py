@@ -27,7 +27,7 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading"},
+    {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading", "text_files"},
     {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
@@ -46,7 +46,16 @@ LAYERS = (
     {"images", "ink", "framing", "preprocess"},
     {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
     | {"head_trial", "non_finite"},
-    {"model_files", "model_config", "imagenet", "file_labels", "extra_inputs", "find_head"},
+    {
+        "model_files",
+        "external_data",
+        "model_data",
+        "model_config",
+        "imagenet",
+        "file_labels",
+        "extra_inputs",
+        "find_head",
+    },
     {"classifier", "repository", "loading", "version_labels"},
     {"start_up", "settling", "folder_view", "trial", "changeover", "unison", "reconciler"},
     {"scheduler", "lane", "slices", "job", "cache"},

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from featurelens.cli.connection import connected
-from featurelens.cli.console import Output, print_json, print_table
+from featurelens.cli.console import Output, print_json, print_table, printable
 from featurelens.cli.options import OutputOption, VersionOption
 from featurelens.client import Client
 from featurelens.results import Layer, ModelDescription, ReceptiveField
@@ -50,11 +50,19 @@ def _as_json(description: ModelDescription) -> dict[str, object]:
 
 def _headline(model: ModelDescription) -> str:
     fixed = f", runs of {model.fixed_batch} images" if model.fixed_batch else ""
-    return (
+    about = (
         f"{model.name}/{model.version}: {len(model.labels)} labels, {model.parameters:,} parameters, "
-        f"opset {model.opset}, {model.provider}, {model.digest[:12]}{fixed}\n"
-        f"{model.preprocessing.description}"
+        f"opset {model.opset}, {model.provider}, {model.digest[:12]}{fixed}"
     )
+    return "\n".join(filter(None, (about, model.preprocessing.description, _classes(model))))
+
+
+def _classes(model: ModelDescription) -> str:
+    """Tell how it classifies, or why it doesn't."""
+    if model.head is None:
+        return printable(f"No classifier: {model.not_a_classifier}.") if model.not_a_classifier else ""
+    many = ", several labels at once" if model.head.multi_label else ""
+    return printable(f'Classes in "{model.head.output}", {model.head.kind}{many}: {model.head.reason}.')
 
 
 def _row(layer: Layer) -> list[str]:

@@ -409,7 +409,9 @@ class ClassifyResponse(_message.Message):
     version: _builtins.str
     """The version that answered."""
     digest: _builtins.str
-    """SHA-256 of the model file, in lower-case hexadecimal."""
+    """SHA-256 of the model file, in lower-case hexadecimal. If its weights lie in other files, it is the SHA-256 of what
+    sha256sum prints for all of them: the model file first, then the others in order of name.
+    """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Classification]:
         """One per image, in the request's order."""
@@ -582,7 +584,7 @@ class ModelSummary(_message.Message):
     reason: _builtins.str
     """Why not, if it can't; if it can, why a change to it was refused."""
     digest: _builtins.str
-    """SHA-256 of the model file, in lower-case hexadecimal; empty until it is ready."""
+    """As in ClassifyResponse; empty until it is ready."""
     provider: _builtins.str
     """The execution provider that runs it, as ONNX Runtime names it; empty until it is ready."""
     @_builtins.property
@@ -955,7 +957,7 @@ class DescribeModelResponse(_message.Message):
     version: _builtins.str
     """The version described."""
     digest: _builtins.str
-    """SHA-256 of the model file, in lower-case hexadecimal."""
+    """As in ClassifyResponse."""
     provider: _builtins.str
     """The execution provider that runs it, as ONNX Runtime names it."""
     parameters: _builtins.int
