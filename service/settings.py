@@ -80,7 +80,10 @@ class Settings(BaseSettings):
     """Address of the metrics. Empty: none. If it is in use that is an error, unless it is this default."""
 
     transport: Literal["auto", "native", "grpcio"] = "auto"
-    """What carries the calls. native is several times faster; auto takes it where it is installed."""
+    """What carries the calls. native is several times faster; auto takes it where clients are trusted."""
+
+    trusted_clients: bool = False
+    """Clients are trusted, or a proxy bounds what they send. On a loopback address they always are."""
 
     workers: PositiveInt | Literal["auto"] = 1
     """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
@@ -179,6 +182,9 @@ class Settings(BaseSettings):
 
     run_timeout_s: PositiveFloat = 60.0
     """How long one run of a model may take, in seconds. Then it is ended and its requests fail: it hangs."""
+
+    max_streams: PositiveInt = 1024
+    """Most streams that are open in a worker at once. One more is refused with RESOURCE_EXHAUSTED."""
 
     max_stream_in_flight: PositiveInt = 64
     """Requests of one stream that are worked on at once. The next is read when one is answered."""

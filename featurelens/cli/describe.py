@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from featurelens.cli.connection import connected
-from featurelens.cli.console import Output, print_json, print_table
+from featurelens.cli.console import Output, print_json, print_table, printable
 from featurelens.cli.options import OutputOption, VersionOption
 from featurelens.client import Client
 from featurelens.results import Layer, ModelDescription, ReceptiveField
@@ -34,6 +34,8 @@ def layers(
         ["layer", "op", "shape", "parameters", "kernel", "strides", "receptive field"],
         [_row(layer) for layer in description.layers if not layer.auxiliary],
     )
+    if not all(layer.follows_batch for layer in description.layers):
+        print("*: not a row for each image; the whole tensor of a run of the image alone")
     if auxiliary := [layer.name for layer in description.layers if layer.auxiliary]:
         print(f"by name only, not among all: {', '.join(auxiliary)}")
 
@@ -47,22 +49,39 @@ def _as_json(description: ModelDescription) -> dict[str, object]:
 
 
 def _headline(model: ModelDescription) -> str:
-    return (
+    fixed = f", runs of {model.fixed_batch} images" if model.fixed_batch else ""
+    about = (
         f"{model.name}/{model.version}: {len(model.labels)} labels, {model.parameters:,} parameters, "
-        f"opset {model.opset}, {model.provider}, {model.digest[:12]}\n{model.preprocessing.description}"
+        f"opset {model.opset}, {model.provider}, {model.digest[:12]}{fixed}"
     )
+    return "\n".join(filter(None, (about, model.preprocessing.description, _classes(model))))
+
+
+def _classes(model: ModelDescription) -> str:
+    """Tell how it classifies, or why it doesn't."""
+    if model.head is None:
+        return printable(f"No classifier: {model.not_a_classifier}.") if model.not_a_classifier else ""
+    many = ", several labels at once" if model.head.multi_label else ""
+    return printable(f'Classes in "{model.head.output}", {model.head.kind}{many}: {model.head.reason}.')
 
 
 def _row(layer: Layer) -> list[str]:
     return [
         layer.name,
         layer.op_type,
-        times(layer.output_shape[1:]),
+        _shape(layer),
         f"{layer.parameters:,}" if layer.parameters else "",
         times(layer.kernel_shape),
         times(layer.strides),
         _seen(layer.receptive_field),
     ]
+
+
+def _shape(layer: Layer) -> str:
+    """Write the shape of what an image gets."""
+    if layer.follows_batch:
+        return times(layer.output_shape[1:])
+    return f"{times(layer.output_shape) or 'scalar or unknown'} *"
 
 
 def _seen(field: ReceptiveField | None) -> str:
