@@ -31,6 +31,7 @@ LAYERS = (
     {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
+        "file_kinds",
         "onnx_file",
         "told_types",
         "determinism",
@@ -38,12 +39,14 @@ LAYERS = (
         "receptive_field",
         "field_rules",
         "layers",
+        "lineage",
         "graph",
         "graph_heads",
         "head_values",
     },
     {"images", "ink", "framing", "preprocess"},
-    {"batching", "feeds", "model", "taps", "warm_up", "head_trial", "non_finite"},
+    {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
+    | {"head_trial", "non_finite"},
     {
         "model_files",
         "external_data",

@@ -13,7 +13,8 @@ from service.api.call import Call
 from service.api.dispatch import Handler, off_thread
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, LimitExceededError
-from service.graph import Graph, Layer, Shape, TensorSpec
+from service.graph import Layer, Shape, TensorSpec
+from service.model import Model
 from service.preprocess import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
 
@@ -81,12 +82,13 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         preprocessing=_preprocessing(classifier),
         inputs=[_tensor_info(spec) for spec in model.inputs],
         outputs=[_tensor_info(spec) for spec in model.outputs],
-        layers=[_layer(graph, layer, include_weights=include_weights) for layer in graph.layers.values()],
+        layers=[_layer(model, layer, include_weights=include_weights) for layer in graph.layers.values()],
         parameters=graph.parameters,
         opset=graph.opset,
         producer=graph.producer,
         metadata=graph.metadata,
         fallback_reason=model.fallback_reason,
+        fixed_batch=model.fixed_batch,
         head=_head(classifier),
         not_a_classifier=served.not_a_classifier,
     )
@@ -116,8 +118,8 @@ def _tensor_info(spec: TensorSpec) -> pb.TensorInfo:
     return pb.TensorInfo(name=spec.name, data_type=_data_type(spec), shape=_sizes(spec.shape))
 
 
-def _layer(graph: Graph, layer: Layer, *, include_weights: bool) -> pb.Layer:
-    weights = graph.weights(layer.name) if include_weights else ()
+def _layer(model: Model, layer: Layer, *, include_weights: bool) -> pb.Layer:
+    weights = model.graph.weights(layer.name) if include_weights else ()
     return pb.Layer(
         name=layer.name,
         op_type=layer.op_type,
@@ -134,6 +136,7 @@ def _layer(graph: Graph, layer: Layer, *, include_weights: bool) -> pb.Layer:
         parameters=layer.parameters,
         receptive_field=_receptive_field(layer),
         weights=[pack(weight, name) for name, weight in weights],
+        follows_batch=layer.name in model.rows.following,
     )
 
 
