@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import grpc
+import numpy as np
 
 from featurelens.errors import FeaturelensError
 from featurelens.feature_maps import FeatureMaps
@@ -34,6 +35,7 @@ def predictions(answer: pb.ClassifyResponse) -> list[Prediction]:
     """Return one prediction per image, in the request's order; arrays are views into the answer."""
     asked = _aliases(answer.resolved)
     maps = {tensor.name: unpack(tensor) for tensor in answer.feature_maps}
+    alone = {layer.name: [unpack(tensor) for tensor in layer.tensors] for layer in answer.layers_alone}
     seen = unpack(answer.input) if answer.HasField("input") else None
     times = answer.timings
     timings = Timings(times.decode_ns, times.queue_ns, times.compute_ns, times.run_batch_size)
@@ -44,11 +46,18 @@ def predictions(answer: pb.ClassifyResponse) -> list[Prediction]:
             version=answer.version,
             digest=answer.digest,
             timings=timings,
-            feature_maps=FeatureMaps({name: batch[position] for name, batch in maps.items()}, asked),
+            feature_maps=FeatureMaps(
+                {name: _row(values, position) for name, values in (maps | alone).items()}, asked
+            ),
             input=None if seen is None else seen[position],
         )
         for position, result in enumerate(answer.results)
     ]
+
+
+def _row(values: Array | Sequence[Array], position: int) -> Array:
+    """Return what one image has, as an array in any case: numpy makes scalars of vectors' elements."""
+    return np.asarray(values[position])
 
 
 def outcome(answer: pb.ClassifyStreamResponse) -> Outcome:
@@ -92,6 +101,7 @@ def model_description(answer: pb.DescribeModelResponse) -> ModelDescription:
         producer=answer.producer,
         metadata=dict(answer.metadata),
         resolved=_aliases(answer.resolved),
+        fixed_batch=answer.fixed_batch,
         head=_head(answer.head) if answer.HasField("head") else None,
         not_a_classifier=answer.not_a_classifier,
     )
@@ -129,6 +139,7 @@ def _layer(layer: pb.Layer) -> Layer:
         auxiliary=layer.auxiliary,
         channel_axis=layer.channel_axis,
         aliases=tuple(layer.aliases),
+        follows_batch=layer.follows_batch,
     )
 
 

@@ -39,7 +39,9 @@ class Prediction:
 
     Attributes:
         scores: labels, most probable first, as many as were asked for.
-        feature_maps: by layer name, without the batch axis: conv1 of LeNet is float32 [6, 28, 28]. Read-only.
+        feature_maps: by layer name, what the layer computes for this image alone. Read-only. Layers that
+            follow the batch come without its axis: conv1 of LeNet is float32 [6, 28, 28]. The others come as
+            they are: time first, say, is [time, 1, features].
             A map that was asked for by a module path, such as layer3, is found under that too.
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
         model: name, `version` and `digest` (SHA-256 of its files) of the model that answered.
@@ -119,6 +121,8 @@ class Layer:
     """The axis that holds channels, counted from the last, which is -1; 0: unknown."""
     aliases: tuple[str, ...] = ()
     """Module paths that may be asked for in place of the name."""
+    follows_batch: bool = True
+    """Whether axis 0 is the batch, so that an image's feature map has one axis less than `output_shape`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,8 @@ class ModelDescription:
     producer: str
     metadata: Mapping[str, str] = field(repr=False)
     resolved: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fixed_batch: int = 0
+    """Images of every run, if the model takes no other number: the server fills runs up. 0: any number."""
     head: Head | None = None
     """None for a model that is no classifier."""
     not_a_classifier: str = ""

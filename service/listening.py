@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -22,6 +25,9 @@ from service.transport.limits import TransportLimits
 from service.transport.tls import server_credentials
 
 _log: FilteringBoundLogger = structlog.get_logger()
+
+_FOLDER = "featurelens-"
+"""Begins the names of folders for Unix sockets; the id of the process follows."""
 
 
 @asynccontextmanager
@@ -60,7 +66,8 @@ async def _native_front(
     """Put the native transport in front of a grpcio server that listens on a Unix socket."""
     from service.transport.native import NativeTransport  # optional
 
-    with TemporaryDirectory(prefix="featurelens-") as folder:
+    _remove_left_behind()
+    with TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
         fallback = f"{folder}/grpcio.sock"
         grpcio.bind(f"unix:{fallback}")
         await grpcio.start()
@@ -71,6 +78,14 @@ async def _native_front(
             drained = asyncio.to_thread(front.drain, settings.grace_s)
             await asyncio.gather(drained, grpcio.stop(settings.grace_s))
             await asyncio.to_thread(front.close)
+
+
+def _remove_left_behind() -> None:
+    """Remove the folders of processes that were killed."""
+    for folder in Path(gettempdir()).glob(f"{_FOLDER}*-*"):
+        process = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if process.isdigit() and not Path("/proc", process).exists() and Path("/proc").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # another user's stays
 
 
 def takes_native(settings: Settings, *, tls: bool) -> bool:

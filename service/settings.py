@@ -183,6 +183,9 @@ class Settings(BaseSettings):
     run_timeout_s: PositiveFloat = 60.0
     """How long one run of a model may take, in seconds. Then it is ended and its requests fail: it hangs."""
 
+    max_streams: PositiveInt = 1024
+    """Most streams that are open in a worker at once. One more is refused with RESOURCE_EXHAUSTED."""
+
     max_stream_in_flight: PositiveInt = 64
     """Requests of one stream that are worked on at once. The next is read when one is answered."""
 

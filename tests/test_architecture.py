@@ -31,6 +31,7 @@ LAYERS = (
     {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
+        "file_kinds",
         "onnx_file",
         "told_types",
         "determinism",
@@ -38,6 +39,7 @@ LAYERS = (
         "receptive_field",
         "field_rules",
         "layers",
+        "lineage",
         "graph",
         "scopes",
         "modules",
@@ -46,17 +48,8 @@ LAYERS = (
         "head_values",
     },
     {"images", "ink", "framing", "preprocess"},
-    {
-        "batching",
-        "feeds",
-        "model",
-        "taps",
-        "warm_up",
-        "head_trial",
-        "non_finite",
-        "suggestions",
-        "layer_names",
-    },
+    {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
+    | {"head_trial", "non_finite", "suggestions", "layer_names"},
     {
         "model_files",
         "external_data",

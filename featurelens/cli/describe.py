@@ -44,6 +44,8 @@ def layers(
     if all(layer.module in ("", layer.name) for layer in shown):
         del columns["module"], columns["output of"]
     print_table(list(columns), list(zip(*columns.values(), strict=True)))
+    if not all(layer.follows_batch for layer in shown):
+        print("*: not a row for each image; the whole tensor of a run of the image alone")
     if auxiliary := [layer.name for layer in description.layers if layer.auxiliary and layer not in shown]:
         print(f"by name only, not among all: {_some(auxiliary)}")
 
@@ -57,9 +59,10 @@ def _as_json(description: ModelDescription) -> dict[str, object]:
 
 
 def _headline(model: ModelDescription) -> str:
+    fixed = f", runs of {model.fixed_batch} images" if model.fixed_batch else ""
     about = (
         f"{model.name}/{model.version}: {len(model.labels)} labels, {model.parameters:,} parameters, "
-        f"opset {model.opset}, {model.provider}, {model.digest[:12]}"
+        f"opset {model.opset}, {model.provider}, {model.digest[:12]}{fixed}"
     )
     return "\n".join(filter(None, (about, model.preprocessing.description, _classes(model))))
 
@@ -82,6 +85,13 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
+def _shape(layer: Layer) -> str:
+    """Write the shape of what an image gets."""
+    if layer.follows_batch:
+        return times(layer.output_shape[1:])
+    return f"{times(layer.output_shape) or 'scalar or unknown'} *"
+
+
 def _seen(field: ReceptiveField | None) -> str:
     if field is None:
         return ""
@@ -98,7 +108,7 @@ _COLUMNS: Mapping[str, Callable[[Layer], str]] = {
     "module": lambda layer: layer.module,
     "output of": _outermost,
     "op": lambda layer: layer.op_type,
-    "shape": lambda layer: times(layer.output_shape[1:]),
+    "shape": lambda layer: _shape(layer),
     "parameters": lambda layer: f"{layer.parameters:,}" if layer.parameters else "",
     "kernel": lambda layer: times(layer.kernel_shape),
     "strides": lambda layer: times(layer.strides),

@@ -131,4 +131,4 @@ class Portions:
 
 def _halves(names: list[str]) -> list[list[str]]:
     middle = len(names) // 2
-    return [names[middle:], names[:middle]] if middle else []
+    return [names[:middle], names[middle:]] if middle else []

@@ -91,6 +91,7 @@ def _description(served: ServedModel, request: pb.DescribeModelRequest) -> pb.De
         producer=graph.producer,
         metadata=graph.metadata,
         fallback_reason=model.fallback_reason,
+        fixed_batch=model.fixed_batch,
         head=_head(classifier),
         not_a_classifier=served.not_a_classifier,
     )
@@ -146,6 +147,7 @@ def _layer(model: Model, layer: Layer, *, include_weights: bool) -> pb.Layer:
         weights=[pack(weight, name) for name, weight in weights],
         channel_axis=graph.channel_axes.get(layer.name, 0),
         aliases=model.names.paths.get(layer.name, ()),
+        follows_batch=layer.name in model.rows.following,
     )
 
 

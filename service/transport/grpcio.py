@@ -164,6 +164,9 @@ class GrpcioTransport:
         self, name: str, method: StreamMethod
     ) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
         async def answer(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
+            if len(self.streams) >= self.limits.max_streams:
+                reason = f"{self.limits.max_streams} streams are open; try again later"
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
             stream = _Stream(name, method, context, self)
             self.streams.add(stream)
             try:

@@ -25,6 +25,7 @@ class TransportLimits:
     max_stream_in_flight: int
     max_unread_bytes: int
     max_connections: int
+    max_streams: int
     max_concurrent_streams: int = 256
     """Of one connection: bounds what it can make the server work on, so a flood of resets stays cheap."""
     max_metadata_bytes: int = 16_384

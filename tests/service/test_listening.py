@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from structlog.testing import capture_logs
 
 from service.errors import StartupError
 from service.listening import takes_native
 from service.settings import Settings
+from tests.serving import serving
 
 
 @pytest.mark.parametrize(
@@ -39,3 +45,19 @@ def test_native_for_strangers_is_taken_with_a_warning(address: str, warned: bool
 def test_native_has_no_tls() -> None:
     with pytest.raises(StartupError, match="has no TLS"):
         takes_native(Settings(transport="native"), tls=True)
+
+
+def test_the_folder_of_a_process_that_was_killed_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left_behind = tmp_path / f"featurelens-{ended.pid}-abc"
+    others = [tmp_path / name for name in (f"featurelens-{os.getpid()}-abc", "featurelens-mine", "else-1-a")]
+    for folder in (left_behind, *others):
+        folder.mkdir()
+        (folder / "grpcio.sock").touch()
+    with serving(transport="native"):
+        assert not left_behind.exists()
+    assert sorted(tmp_path.iterdir()) == sorted(others)
