@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
+import numpy as np
 
 from featurelens.errors import FeaturelensError
 from featurelens.results import (
@@ -28,6 +31,7 @@ _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 def predictions(answer: pb.ClassifyResponse) -> list[Prediction]:
     """Return one prediction per image, in the request's order; arrays are views into the answer."""
     maps = {tensor.name: unpack(tensor) for tensor in answer.feature_maps}
+    alone = {layer.name: [unpack(tensor) for tensor in layer.tensors] for layer in answer.layers_alone}
     seen = unpack(answer.input) if answer.HasField("input") else None
     times = answer.timings
     timings = Timings(times.decode_ns, times.queue_ns, times.compute_ns, times.run_batch_size)
@@ -38,11 +42,16 @@ def predictions(answer: pb.ClassifyResponse) -> list[Prediction]:
             version=answer.version,
             digest=answer.digest,
             timings=timings,
-            feature_maps={name: batch[position] for name, batch in maps.items()},
+            feature_maps={name: _row(values, position) for name, values in (maps | alone).items()},
             input=None if seen is None else seen[position],
         )
         for position, result in enumerate(answer.results)
     ]
+
+
+def _row(values: Array | Sequence[Array], position: int) -> Array:
+    """Return what one image has, as an array in any case: numpy makes scalars of vectors' elements."""
+    return np.asarray(values[position])
 
 
 def outcome(answer: pb.ClassifyStreamResponse) -> Outcome:
@@ -85,6 +94,7 @@ def model_description(answer: pb.DescribeModelResponse) -> ModelDescription:
         opset=answer.opset,
         producer=answer.producer,
         metadata=dict(answer.metadata),
+        fixed_batch=answer.fixed_batch,
         head=_head(answer.head) if answer.HasField("head") else None,
         not_a_classifier=answer.not_a_classifier,
     )
@@ -115,6 +125,7 @@ def _layer(layer: pb.Layer) -> Layer:
         receptive_field=_receptive_field(layer),
         weights=_weights(layer),
         auxiliary=layer.auxiliary,
+        follows_batch=layer.follows_batch,
     )
 
 

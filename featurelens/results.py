@@ -38,7 +38,9 @@ class Prediction:
 
     Attributes:
         scores: labels, most probable first, as many as were asked for.
-        feature_maps: by layer name, without the batch axis: conv1 of LeNet is float32 [6, 28, 28]. Read-only.
+        feature_maps: by layer name, what the layer computes for this image alone. Read-only. Layers that
+            follow the batch come without its axis: conv1 of LeNet is float32 [6, 28, 28]. The others come as
+            they are: time first, say, is [time, 1, features].
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
         model: name, `version` and `digest` (SHA-256 of its files) of the model that answered.
         timings: of the call, which other images may have shared.
@@ -113,6 +115,8 @@ class Layer:
     weights: tuple[Array, ...] = field(repr=False)
     auxiliary: bool = False
     """Left out of "all layers": the model file has a table of its layers, and this one isn't in it."""
+    follows_batch: bool = True
+    """Whether axis 0 is the batch, so that an image's feature map has one axis less than `output_shape`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,8 @@ class ModelDescription:
     opset: int
     producer: str
     metadata: Mapping[str, str] = field(repr=False)
+    fixed_batch: int = 0
+    """Images of every run, if the model takes no other number: the server fills runs up. 0: any number."""
     head: Head | None = None
     """None for a model that is no classifier."""
     not_a_classifier: str = ""

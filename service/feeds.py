@@ -12,7 +12,9 @@ from service.errors import InvalidRequestError
 from service.tensors import Array, TensorSpec, value_range
 
 
-def check_feed(array: Array, spec: TensorSpec, foreign: int | None, *, finite: bool) -> None:
+def check_feed(
+    array: Array, spec: TensorSpec, foreign: int | None, *, finite: bool, any_number: bool = False
+) -> None:
     """Check an array against the input that it is for.
 
     Args:
@@ -20,12 +22,13 @@ def check_feed(array: Array, spec: TensorSpec, foreign: int | None, *, finite: b
         spec: The input.
         foreign: Its ONNX element type, if numpy has none for it.
         finite: Whether NaN and infinities are refused.
+        any_number: Whether axis 0 may have any size, whatever the input says.
 
     Raises:
         InvalidRequestError: Type, rank, a size or a value is not what the input takes.
     """
     _check_type(array, spec)
-    _check_shape(array, spec)
+    _check_shape(array, spec, any_number=any_number)
     if foreign is not None:
         _check_range(array, spec, foreign)
     if finite:
@@ -48,6 +51,12 @@ def blank(spec: TensorSpec, free: int = 1) -> Array:
     return np.full(shape, "" if spec.dtype == np.dtype(object) else 0, dtype=spec.dtype)
 
 
+def filled_up(array: Array, size: int) -> Array:
+    """Repeat the last of an array's items, of which there is at least one, so that there are `size`."""
+    missing = size - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
 def listed(names: Iterable[str], most: int = 20) -> str:
     """List names for people: quoted, and the first of them only where they are many."""
     quoted = [json.dumps(name, ensure_ascii=False) for name in names]
@@ -62,14 +71,15 @@ def _check_type(array: Array, spec: TensorSpec) -> None:
         raise InvalidRequestError(f'the input "{spec.name}" is {array.dtype}; expected {spec.dtype}')
 
 
-def _check_shape(array: Array, spec: TensorSpec) -> None:
+def _check_shape(array: Array, spec: TensorSpec, *, any_number: bool) -> None:
     if spec.shape is None:
         return
-    fits = len(array.shape) == len(spec.shape) and all(
-        wanted in (None, size) for size, wanted in zip(array.shape, spec.shape, strict=True)
+    shape = (None, *spec.shape[1:]) if any_number else spec.shape
+    fits = len(array.shape) == len(shape) and all(
+        wanted in (None, size) for size, wanted in zip(array.shape, shape, strict=True)
     )
     if not fits:
-        expected = ", ".join("any" if size is None else str(size) for size in spec.shape)
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
         raise InvalidRequestError(
             f'the input "{spec.name}" has shape {list(array.shape)}; expected [{expected}]'
         )

@@ -16,6 +16,7 @@ from service.determinism import is_deterministic
 from service.errors import ModelLoadError
 from service.graph_heads import HeadWalk, Trace, class_labels
 from service.layers import Layer, LayerWalk, module_table
+from service.lineage import Lineage
 from service.onnx_file import constant_sizes, infer_types, read_constants, read_skeleton
 from service.receptive_field import ReceptiveField
 from service.tensors import (
@@ -100,6 +101,10 @@ class Graph:
     def fetchable(self) -> frozenset[str]:
         """Everything that a run can return: the declared outputs and the layers."""
         return frozenset(spec.name for spec in self.outputs) | frozenset(self.layers)
+
+    def lineage(self) -> Lineage:
+        """Tell what each tensor is computed from."""
+        return Lineage(self._skeleton)
 
     @cached_property
     def weight_bytes(self) -> int:

@@ -10,6 +10,7 @@ import structlog
 from pydantic import Field
 from structlog.typing import FilteringBoundLogger
 
+from service.batching import Rows
 from service.batching_limits import BatchingLimits
 from service.classifier import Classifier, NoClassifier
 from service.device import Execution
@@ -125,7 +126,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
 
     watch = run_watch(options.run_timeout_s)
 
-    def model_on(execution: Execution) -> Model:
+    def model_on(execution: Execution, rows: Rows | None = None) -> Model:
         return Model(
             data,
             execution,
@@ -134,6 +135,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
             cache=cache,
             watch=watch,
             suspects=options.suspects,
+            rows=rows,
             digest=digest,
         )
 
@@ -142,6 +144,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
         model = model_on(replace(options.execution, intra_op_threads=1))
         if shortest_run_s(model) < _SHORT_RUN_S:
             return model
+        return model_on(options.execution, model.rows)
     return model_on(options.execution)
 
 

@@ -88,7 +88,7 @@ def read_constants(data: bytes, names: Collection[str]) -> dict[str, Array]:
 
 
 def constant_sizes(model: onnx.ModelProto) -> dict[str, int]:
-    """Tell how many bytes the values of initializers and Constant nodes take, as far as these hold tensors."""
+    """Tell how many bytes the values of initializers and Constant nodes take, as far as they hold tensors."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     constants |= {
         node.output[0]: attribute.t

@@ -38,12 +38,14 @@ LAYERS = (
         "receptive_field",
         "field_rules",
         "layers",
+        "lineage",
         "graph",
         "graph_heads",
         "head_values",
     },
     {"images", "ink", "framing", "preprocess"},
-    {"batching", "feeds", "model", "taps", "warm_up", "head_trial", "non_finite"},
+    {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
+    | {"head_trial", "non_finite"},
     {
         "model_files",
         "external_data",

@@ -34,6 +34,8 @@ def layers(
         ["layer", "op", "shape", "parameters", "kernel", "strides", "receptive field"],
         [_row(layer) for layer in description.layers if not layer.auxiliary],
     )
+    if not all(layer.follows_batch for layer in description.layers):
+        print("*: not a row for each image; the whole tensor of a run of the image alone")
     if auxiliary := [layer.name for layer in description.layers if layer.auxiliary]:
         print(f"by name only, not among all: {', '.join(auxiliary)}")
 
@@ -47,9 +49,10 @@ def _as_json(description: ModelDescription) -> dict[str, object]:
 
 
 def _headline(model: ModelDescription) -> str:
+    fixed = f", runs of {model.fixed_batch} images" if model.fixed_batch else ""
     about = (
         f"{model.name}/{model.version}: {len(model.labels)} labels, {model.parameters:,} parameters, "
-        f"opset {model.opset}, {model.provider}, {model.digest[:12]}"
+        f"opset {model.opset}, {model.provider}, {model.digest[:12]}{fixed}"
     )
     return "\n".join(filter(None, (about, model.preprocessing.description, _classes(model))))
 
@@ -66,12 +69,19 @@ def _row(layer: Layer) -> list[str]:
     return [
         layer.name,
         layer.op_type,
-        times(layer.output_shape[1:]),
+        _shape(layer),
         f"{layer.parameters:,}" if layer.parameters else "",
         times(layer.kernel_shape),
         times(layer.strides),
         _seen(layer.receptive_field),
     ]
+
+
+def _shape(layer: Layer) -> str:
+    """Write the shape of what an image gets."""
+    if layer.follows_batch:
+        return times(layer.output_shape[1:])
+    return f"{times(layer.output_shape) or 'scalar or unknown'} *"
 
 
 def _seen(field: ReceptiveField | None) -> str:

@@ -16,6 +16,7 @@ from protos.tensors import pack, unpack
 from service.api.call import Call
 from service.api.dispatch import failing
 from service.api.limits import RequestLimits
+from service.api.per_image import PerImage, must_run_alone, per_image
 from service.api.pictures import prepare_all
 from service.api.scores import encode_scores
 from service.api.status import status_of
@@ -119,14 +120,17 @@ class ClassifyMethod:
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
         feeds = plan.classifier.feeds(feed, model.inputs)
-        model.check_inputs(feeds, finite=plan.served.finite)
-        self._limits.check_count(len(feed), "items along axis 0 of the tensor")
-        self._check_response_size(plan, feed)
-        plan.tally.layers = len(plan.layers)
         outputs = tuple(dict.fromkeys((plan.classifier.output, *plan.layers)))
+        images = len(feed) if feed.ndim else 0  # which the check of the inputs refuses
+        alone = must_run_alone(model, plan.classifier.output, plan.layers, images)
+        # One by one, a fixed batch of one takes any number too.
+        model.check_inputs(feeds, finite=plan.served.finite, any_number=alone or model.batches(outputs))
+        self._limits.check_count(len(feed), "items along axis 0 of the tensor")
+        self._check_response_size(plan, feed, alone=alone)
+        plan.tally.layers = len(plan.layers)
         done = partial(self._finish, plan, feed, decode_ns)
         key = run_key(model, feeds, outputs, len(feed))
-        job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key)
+        job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key, each_alone=alone)
         plan.tally.queued_ns = job.queued_ns
         self._scheduler.submit(job)
 
@@ -136,11 +140,13 @@ class ClassifyMethod:
             if isinstance(outcome, ServiceError):
                 raise outcome
             started_ns = time.perf_counter_ns()
-            probabilities = plan.classifier.probabilities(outcome.outputs)
+            following = plan.served.model.rows.following
+            told = per_image(outcome, len(feed), plan.classifier.output, plan.layers, following)
+            probabilities = plan.classifier.probabilities(told.rows)
             if not is_finite(probabilities):
                 self._workers.submit(_refuse, plan, feed, probabilities)
                 return
-            response = _encoded(plan, feed, decode_ns, outcome, probabilities)
+            response = _encoded(plan, feed, decode_ns, outcome, told, probabilities)
             answer = plan.frame(plan.call.request_id, response)
             self._limits.check_answer(len(answer))
             plan.tally.inference = Inference(
@@ -156,9 +162,10 @@ class ClassifyMethod:
             plan.tally.run_batch_size = outcome.run_batch_size
             plan.call.succeed(answer)
 
-    def _check_response_size(self, plan: _Plan, feed: np.ndarray) -> None:
-        shapes = {plan.classifier.input.name: feed.shape}
-        estimate = plan.served.model.estimate_bytes(plan.layers, shapes) if plan.layers else 0
+    def _check_response_size(self, plan: _Plan, feed: np.ndarray, *, alone: bool) -> None:
+        runs, items = (len(feed), 1) if alone else (1, len(feed))
+        shapes = {plan.classifier.input.name: (items, *feed.shape[1:])}
+        estimate = runs * plan.served.model.estimate_bytes(plan.layers, shapes) if plan.layers else 0
         self._limits.check_estimate(estimate + (feed.nbytes if plan.return_input else 0))
 
 
@@ -232,14 +239,18 @@ def _one(feed: np.ndarray, at: int, classifier: Classifier) -> np.ndarray:
 
 
 def _encoded(
-    plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result, probabilities: np.ndarray
+    plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result, told: PerImage, probabilities: np.ndarray
 ) -> bytes:
     response = pb.ClassifyResponse(
         id=plan.call.request_id,
         model=plan.served.name,
         version=plan.served.version,
         digest=plan.served.model.digest,
-        feature_maps=[pack(result.outputs[layer], layer) for layer in plan.layers],
+        feature_maps=[pack(told.rows[layer], layer) for layer in plan.layers if layer not in told.alone],
+        layers_alone=[
+            pb.LayerAlone(name=layer, tensors=[pack(tensor, layer) for tensor in tensors])
+            for layer, tensors in told.alone.items()
+        ],
         timings=pb.Timings(
             decode_ns=decode_ns,
             queue_ns=result.queue_ns,

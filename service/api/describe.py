@@ -14,6 +14,7 @@ from service.api.dispatch import Handler, off_thread
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, LimitExceededError
 from service.graph import Array, Layer, Shape, TensorSpec
+from service.model import Model
 from service.preprocess import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
 
@@ -87,12 +88,13 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         preprocessing=_preprocessing(classifier),
         inputs=[_tensor_info(spec) for spec in model.inputs],
         outputs=[_tensor_info(spec) for spec in model.outputs],
-        layers=[_layer(layer, weights) for layer in graph.layers.values()],
+        layers=[_layer(model, layer, weights) for layer in graph.layers.values()],
         parameters=graph.parameters,
         opset=graph.opset,
         producer=graph.producer,
         metadata=graph.metadata,
         fallback_reason=model.fallback_reason,
+        fixed_batch=model.fixed_batch,
         head=_head(classifier),
         not_a_classifier=served.not_a_classifier,
     )
@@ -122,7 +124,7 @@ def _tensor_info(spec: TensorSpec) -> pb.TensorInfo:
     return pb.TensorInfo(name=spec.name, data_type=_data_type(spec), shape=_sizes(spec.shape))
 
 
-def _layer(layer: Layer, weights: Mapping[str, Array]) -> pb.Layer:
+def _layer(model: Model, layer: Layer, weights: Mapping[str, Array]) -> pb.Layer:
     return pb.Layer(
         name=layer.name,
         op_type=layer.op_type,
@@ -139,6 +141,7 @@ def _layer(layer: Layer, weights: Mapping[str, Array]) -> pb.Layer:
         parameters=layer.parameters,
         receptive_field=_receptive_field(layer),
         weights=[pack(weights[name], name) for name in layer.weights if name in weights],
+        follows_batch=layer.name in model.rows.following,
     )
 
 

@@ -72,11 +72,12 @@ def query(
         LimitExceededError: it brings or asks for too much.
     """
     model = served.model
-    model.check_inputs(feeds, finite=served.finite)
     names = tuple([wanted.name for wanted in outputs])
+    model.check_inputs(feeds, finite=served.finite, any_number=model.batches(names, feeds))
     batch_size = _batch_size(model, names, feeds)
-    if batch_size is not None:
-        limits.check_count(batch_size, "items along axis 0 of its inputs")
+    items = batch_size if batch_size is not None else _items_of_a_whole_run(model, feeds)
+    if items is not None:
+        limits.check_count(items, "items along axis 0 of its inputs")
     if layers:
         limits.check_layers(len(layers))
         shapes = {name: feed.shape for name, feed in feeds.items()}
@@ -90,6 +91,13 @@ def query(
         urgency=urgency,
         form=Form(served.name, served.version, names),
     )
+
+
+def _items_of_a_whole_run(model: Model, feeds: Feeds) -> int | None:
+    """Return how many items a run has that isn't cut; None if the model has no batch, or there are none."""
+    if model.rows.size is None:
+        return None
+    return max((len(feed) for feed in feeds.values()), default=0) or None
 
 
 def _batch_size(model: Model, outputs: Sequence[str], feeds: Feeds) -> int | None:
