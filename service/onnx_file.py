@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from structlog.typing import FilteringBoundLogger
 
 from service.errors import ModelLoadError
+from service.file_kinds import other_kind
 from service.tensors import Array, array_of, element_bytes
 from service.told_types import told_types
 
@@ -58,7 +59,9 @@ def parsed(data: bytes) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError:
-        raise ModelLoadError("the file is not an ONNX model, or only a part of one") from None
+        kind = other_kind(data)
+        why = f": it is {kind}" if kind else ", or only a part of one"
+        raise ModelLoadError(f"the file is not an ONNX model{why}") from None
     if not model.graph.output:
         raise ModelLoadError("the file holds no ONNX graph")
     return model

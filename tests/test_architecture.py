@@ -31,6 +31,7 @@ LAYERS = (
     {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
+        "file_kinds",
         "onnx_file",
         "told_types",
         "determinism",

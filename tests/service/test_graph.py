@@ -303,7 +303,7 @@ SEQUENCE = helper.make_value_info(
     ("data", "reason"),
     [
         (b"", "the file is empty; expected an ONNX model"),
-        (b"not a model at all", "the file is not an ONNX model, or only a part of one"),
+        (b"\xffnot a model", "the file is not an ONNX model, or only a part of one"),
         (lenet().SerializeToString()[:-1000], "the file is not an ONNX model, or only a part of one"),
         (onnx.ModelProto(ir_version=10).SerializeToString(), "the file holds no ONNX graph"),
         (
