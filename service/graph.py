@@ -18,7 +18,7 @@ from service.graph_heads import HeadWalk, Trace
 from service.graph_labels import class_labels
 from service.layers import Layer, LayerWalk, module_table
 from service.lineage import Lineage
-from service.onnx_file import infer_types, read_constants, read_skeleton
+from service.onnx_file import constant_sizes, infer_types, read_constants, read_skeleton
 from service.receptive_field import ReceptiveField
 from service.tensors import (
     Array,
@@ -110,11 +110,16 @@ class Graph:
         """Tell what each tensor is computed from."""
         return Lineage(self._skeleton)
 
-    def weights(self, layer: str) -> list[tuple[str, Array]]:
-        """Return a layer's learned parameters in the operator's order: for Conv kernel, then bias."""
-        names = self.layers[layer].weights
-        values = read_constants(self._data, names) if names else {}
-        return [(name, values[name]) for name in names]
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of the learned parameters of all layers, one that several share counted for each."""
+        sizes = constant_sizes(self._skeleton)
+        return sum(sizes[name] for layer in self.layers.values() for name in layer.weights)
+
+    def weights(self) -> dict[str, Array]:
+        """Return the learned parameters of all layers by their names, which a layer's `weights` lists."""
+        names = {name for layer in self.layers.values() for name in layer.weights}
+        return read_constants(self._data, names) if names else {}
 
     def with_outputs(self, names: Collection[str]) -> bytes:
         """Serialize the model with these layers added to its outputs.
