@@ -77,6 +77,10 @@ def find_head(
             found.append(_candidate(model, config, spec, runs))
         except NoHeadError as problem:
             problems.append(str(problem))
+    problems += [
+        f'its output "{name}" is no tensor; scikit-learn\'s models are converted with the option zipmap=False'
+        for name in model.graph.other_outputs
+    ]
     return _decided(_only(found, problems), config)
 
 

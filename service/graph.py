@@ -14,7 +14,8 @@ from onnx import helper
 
 from service.determinism import is_deterministic
 from service.errors import ModelLoadError
-from service.graph_heads import HeadWalk, Trace, class_labels
+from service.graph_heads import HeadWalk, Trace
+from service.graph_labels import class_labels
 from service.layers import Layer, LayerWalk, module_table
 from service.lineage import Lineage
 from service.modules import Modules, find_modules
@@ -43,6 +44,7 @@ class Graph:
         inputs: What a run has to be given.
         optional_inputs: What a run may be given too: constants that it can override.
         outputs: The declared outputs that are tensors; sequences, maps and optionals can't be handed over.
+        other_outputs: The names of those.
         layers: The tensors that the graph computes from its inputs, by name, in graph order. Declared outputs
             are among them; constants, what is inside of a control-flow operator, sequences and maps are not.
         modules: The modules of the code that the model was exported from, and what they compute.
@@ -63,6 +65,7 @@ class Graph:
     inputs: tuple[TensorSpec, ...]
     optional_inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    other_outputs: tuple[str, ...]
     layers: Mapping[str, Layer]
     modules: Modules
     nodes: Mapping[str, str]
@@ -94,6 +97,7 @@ class Graph:
             inputs=tuple(_feedable(value) for value in walk.inputs),
             optional_inputs=tuple(spec_of(value.name, value.type) for value in _overridable(model)),
             outputs=tuple(spec_of(value.name, walk.types.get(value.name)) for value in outputs),
+            other_outputs=tuple(value.name for value in model.graph.output if value not in outputs),
             layers=walk.layers,
             modules=find_modules(
                 model.graph, walk.scopes, {n for n, layer in walk.layers.items() if not layer.auxiliary}

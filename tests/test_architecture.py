@@ -45,6 +45,7 @@ LAYERS = (
         "modules",
         "channel_axes",
         "graph_heads",
+        "graph_labels",
         "head_values",
     },
     {"images", "ink", "framing", "preprocess"},

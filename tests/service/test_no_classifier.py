@@ -45,6 +45,18 @@ def with_size(shape: list[int | str]) -> onnx.ModelProto:
     return model(nodes, inputs, [value("y", ["n", 4])], {"last": np.array([-1])})
 
 
+def zip_map() -> onnx.ModelProto:
+    """A label, and maps of probabilities by label, as scikit-learn's converters write by default."""
+    built = linear_classifier("SOFTMAX")
+    attributes = {"classlabels_strings": ["ant", "bee", "cat", "dog"], "domain": "ai.onnx.ml"}
+    built.graph.node.append(node("ZipMap", "probabilities", "maps", **attributes))
+    del built.graph.output[1]
+    number = onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    maps = onnx.helper.make_sequence_type_proto(onnx.helper.make_map_type_proto(TensorProto.STRING, number))
+    built.graph.output.append(onnx.helper.make_value_info("maps", maps))
+    return built
+
+
 def found(built: onnx.ModelProto, **config: object) -> Classifier | NoClassifier:
     return Classifier.of(Model(built.SerializeToString(), Execution()), ModelConfig.model_validate(config))
 
@@ -145,6 +157,14 @@ def found(built: onnx.ModelProto, **config: object) -> Classifier | NoClassifier
             None,
             "",
             id="classes for each time",
+        ),
+        pytest.param(
+            zip_map,
+            'its output "label" holds texts; expected floating-point numbers; its output "maps" is no '
+            "tensor; scikit-learn's models are converted with the option zipmap=False",
+            None,
+            "",
+            id="maps of probabilities",
         ),
         pytest.param(onnx_models.texts, 'its input "words" holds texts', None, "", id="texts"),
     ],
