@@ -14,10 +14,11 @@ from onnx import helper
 
 from service.determinism import is_deterministic
 from service.errors import ModelLoadError
-from service.graph_heads import HeadWalk, Trace, class_labels
+from service.graph_heads import HeadWalk, Trace
+from service.graph_labels import class_labels
 from service.layers import Layer, LayerWalk, module_table
 from service.lineage import Lineage
-from service.onnx_file import infer_types, read_constants, read_skeleton
+from service.onnx_file import constant_sizes, infer_types, read_constants, read_skeleton
 from service.receptive_field import ReceptiveField
 from service.tensors import (
     Array,
@@ -42,6 +43,7 @@ class Graph:
         inputs: What a run has to be given.
         optional_inputs: What a run may be given too: constants that it can override.
         outputs: The declared outputs that are tensors; sequences, maps and optionals can't be handed over.
+        other_outputs: The names of those.
         layers: The tensors that the graph computes from its inputs, by name, in graph order. Declared outputs
             are among them; constants, what is inside of a control-flow operator, sequences and maps are not.
         metadata: The file's own key-value pairs.
@@ -58,6 +60,7 @@ class Graph:
     inputs: tuple[TensorSpec, ...]
     optional_inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    other_outputs: tuple[str, ...]
     layers: Mapping[str, Layer]
     metadata: Mapping[str, str]
     opset: int
@@ -86,6 +89,7 @@ class Graph:
             inputs=tuple(_feedable(value) for value in walk.inputs),
             optional_inputs=tuple(spec_of(value.name, value.type) for value in _overridable(model)),
             outputs=tuple(spec_of(value.name, walk.types.get(value.name)) for value in outputs),
+            other_outputs=tuple(value.name for value in model.graph.output if value not in outputs),
             layers=walk.layers,
             metadata=metadata,
             opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
@@ -106,11 +110,16 @@ class Graph:
         """Tell what each tensor is computed from."""
         return Lineage(self._skeleton)
 
-    def weights(self, layer: str) -> list[tuple[str, Array]]:
-        """Return a layer's learned parameters in the operator's order: for Conv kernel, then bias."""
-        names = self.layers[layer].weights
-        values = read_constants(self._data, names) if names else {}
-        return [(name, values[name]) for name in names]
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of the learned parameters of all layers, one that several share counted for each."""
+        sizes = constant_sizes(self._skeleton)
+        return sum(sizes[name] for layer in self.layers.values() for name in layer.weights)
+
+    def weights(self) -> dict[str, Array]:
+        """Return the learned parameters of all layers by their names, which a layer's `weights` lists."""
+        names = {name for layer in self.layers.values() for name in layer.weights}
+        return read_constants(self._data, names) if names else {}
 
     def with_outputs(self, names: Collection[str]) -> bytes:
         """Serialize the model with these layers added to its outputs.

@@ -42,6 +42,7 @@ LAYERS = (
         "lineage",
         "graph",
         "graph_heads",
+        "graph_labels",
         "head_values",
     },
     {"images", "ink", "framing", "preprocess"},

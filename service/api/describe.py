@@ -13,7 +13,7 @@ from service.api.call import Call
 from service.api.dispatch import Handler, off_thread
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, LimitExceededError
-from service.graph import Layer, Shape, TensorSpec
+from service.graph import Array, Layer, Shape, TensorSpec
 from service.model import Model
 from service.preprocess import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
@@ -47,13 +47,18 @@ class DescribeMethods:
         except DecodeError as error:
             raise InvalidRequestError("the request is not an encoded DescribeModelRequest") from error
         served = self._repository.get(request.model, request.version)
+        if request.include_weights:
+            self._check_size(served.model.graph.weight_bytes)
         answer = _description(served, include_weights=request.include_weights).SerializeToString()
-        if len(answer) > self._max_response_bytes:
+        self._check_size(len(answer))
+        call.succeed(answer)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_response_bytes:
             raise LimitExceededError(
-                f"the answer has {len(answer)} bytes, the limit is {self._max_response_bytes};"
+                f"the answer has {size} bytes, the limit is {self._max_response_bytes};"
                 " ask without the weights"
             )
-        call.succeed(answer)
 
 
 def _summary(entry: Entry, labels: Mapping[str, int]) -> pb.ModelSummary:
@@ -73,6 +78,7 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
     model = served.model
     graph = model.graph
     classifier = served.classifier_or_none
+    weights = graph.weights() if include_weights else {}
     return pb.DescribeModelResponse(
         name=served.name,
         version=served.version,
@@ -82,7 +88,7 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         preprocessing=_preprocessing(classifier),
         inputs=[_tensor_info(spec) for spec in model.inputs],
         outputs=[_tensor_info(spec) for spec in model.outputs],
-        layers=[_layer(model, layer, include_weights=include_weights) for layer in graph.layers.values()],
+        layers=[_layer(model, layer, weights) for layer in graph.layers.values()],
         parameters=graph.parameters,
         opset=graph.opset,
         producer=graph.producer,
@@ -118,8 +124,7 @@ def _tensor_info(spec: TensorSpec) -> pb.TensorInfo:
     return pb.TensorInfo(name=spec.name, data_type=_data_type(spec), shape=_sizes(spec.shape))
 
 
-def _layer(model: Model, layer: Layer, *, include_weights: bool) -> pb.Layer:
-    weights = model.graph.weights(layer.name) if include_weights else ()
+def _layer(model: Model, layer: Layer, weights: Mapping[str, Array]) -> pb.Layer:
     return pb.Layer(
         name=layer.name,
         op_type=layer.op_type,
@@ -135,7 +140,7 @@ def _layer(model: Model, layer: Layer, *, include_weights: bool) -> pb.Layer:
         group=layer.group,
         parameters=layer.parameters,
         receptive_field=_receptive_field(layer),
-        weights=[pack(weight, name) for name, weight in weights],
+        weights=[pack(weights[name], name) for name in layer.weights if name in weights],
         follows_batch=layer.name in model.rows.following,
     )
 
