@@ -6,6 +6,7 @@ from featurelens.errors import FeaturelensError
 from featurelens.images import ImageLike
 from featurelens.requests import ALL_LAYERS, ClassifyOptions
 from featurelens.results import (
+    Head,
     Layer,
     ModelDescription,
     ModelSummary,
@@ -27,6 +28,7 @@ __all__ = [
     "ClassifyOptions",
     "Client",
     "FeaturelensError",
+    "Head",
     "ImageLike",
     "Layer",
     "ModelDescription",

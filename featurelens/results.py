@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from featurelens.errors import FeaturelensError
+from featurelens.feature_maps import FeatureMaps
 
 Array: TypeAlias = npt.NDArray[Any]  # of the dtype that the layer has
 
@@ -38,9 +39,12 @@ class Prediction:
 
     Attributes:
         scores: labels, most probable first, as many as were asked for.
-        feature_maps: by layer name, without the batch axis: conv1 of LeNet is float32 [6, 28, 28]. Read-only.
+        feature_maps: by layer name, what the layer computes for this image alone. Read-only. Layers that
+            follow the batch come without its axis: conv1 of LeNet is float32 [6, 28, 28]. The others come as
+            they are: time first, say, is [time, 1, features].
+            A map that was asked for by a module path, such as layer3, is found under that too.
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
-        model: name, `version` and `digest` (SHA-256 of the file) of the model that answered.
+        model: name, `version` and `digest` (SHA-256 of its files) of the model that answered.
         timings: of the call, which other images may have shared.
     """
 
@@ -49,7 +53,7 @@ class Prediction:
     version: str
     digest: str
     timings: Timings
-    feature_maps: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    feature_maps: FeatureMaps = field(default_factory=lambda: FeatureMaps({}), repr=False)
     input: Array | None = field(default=None, repr=False)
 
     @property
@@ -112,7 +116,13 @@ class Layer:
     receptive_field: ReceptiveField | None
     weights: tuple[Array, ...] = field(repr=False)
     auxiliary: bool = False
-    """Left out of "all layers": the model file has a table of its layers, and this one isn't in it."""
+    """Left out of "all layers": it depends on sizes alone, or isn't in the file's table of layers."""
+    channel_axis: int = 0
+    """The axis that holds channels, counted from the last, which is -1; 0: unknown."""
+    aliases: tuple[str, ...] = ()
+    """Module paths that may be asked for in place of the name."""
+    follows_batch: bool = True
+    """Whether axis 0 is the batch, so that an image's feature map has one axis less than `output_shape`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,8 @@ class TensorInfo:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    channel_axis: int = 0
+    """The axis that holds channels, counted from the last, which is -1; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +147,29 @@ class Preprocessing:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How the output that holds the classes becomes probabilities, and how that was decided.
+
+    Attributes:
+        output: name of the output.
+        kind: "softmax", "logits", "log_softmax", "sigmoid" or "sigmoid_logits".
+        multi_label: whether several labels of an image can be true at once.
+        reason: one sentence for people.
+    """
+
+    output: str
+    kind: str
+    multi_label: bool
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelDescription:
-    """A model: what it takes, what it returns and every layer that can be asked for, in graph order."""
+    """A model: what it takes, what it returns and every layer that can be asked for, in graph order.
+
+    If layers were named, these alone are described, and `resolved` has the layer that each module path means.
+    """
 
     name: str
     version: str
@@ -152,3 +184,10 @@ class ModelDescription:
     opset: int
     producer: str
     metadata: Mapping[str, str] = field(repr=False)
+    resolved: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fixed_batch: int = 0
+    """Images of every run, if the model takes no other number: the server fills runs up. 0: any number."""
+    head: Head | None = None
+    """None for a model that is no classifier."""
+    not_a_classifier: str = ""
+    """Why it is none, and what in its config.toml would make it one."""

@@ -5,6 +5,8 @@ import sys
 
 # ONNX Runtime 1.29 and later report to their vendor unless this is set before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# gRPC's core writes lines of its own, which are no JSON, of whatever strangers send.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 # pydantic would read what every installed package says of itself, to find plugins.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 

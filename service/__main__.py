@@ -7,8 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from threading import Timer
 
+import structlog
 from pydantic import ValidationError
+from structlog.typing import FilteringBoundLogger
 
 from service.cpus import available_cpus
 from service.errors import StartupError
@@ -18,9 +21,13 @@ from service.port import held
 from service.settings import Settings, parse_settings
 from service.supervisor import Supervisor
 
+_log: FilteringBoundLogger = structlog.get_logger()
+
 _FAILED = 1
 _USAGE = 2
 _MOST_NAMES = 10
+_END_S = 10.0
+"""What the end may take besides the drain and the grace."""
 _KILLED_BY = 128  # a shell's convention: 128 + the number of the signal
 
 
@@ -52,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _supervise(settings: Settings, workers: int, flags: Sequence[str]) -> None:
     with held(settings.grpc_address) as bound:
         flags = [*flags, f"--grpc-address={bound}", f"--workers={workers}"]
-        supervisor = Supervisor(workers, flags, settings.crashes_until_quarantine)
+        end_s = settings.drain_s + settings.grace_s + _END_S
+        supervisor = Supervisor(
+            workers, flags, settings.crashes_until_quarantine, settings.worker_timeout_s, end_s
+        )
         with metrics_served(settings, supervisor):
             second = supervisor.run(lambda models: _announce(models, bound))
     if second is not None:
@@ -67,6 +77,19 @@ async def _serve(settings: Settings) -> None:
     async with running_server(settings) as server:
         _announce(server.models, server.address)
         await stop.wait()
+        _end_by(settings.drain_s + settings.grace_s + _END_S)
+
+
+def _end_by(seconds: float) -> None:
+    """End the process after so long, if it hasn't ended by then."""
+
+    def end() -> None:
+        _log.error("the server did not end in time; ending it", seconds=seconds)
+        os._exit(_FAILED)
+
+    timer = Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _announce(models: Sequence[str], address: str) -> None:

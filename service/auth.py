@@ -12,6 +12,7 @@ from pathlib import Path
 
 from service.errors import PermissionDeniedError, ServiceError, StartupError, UnauthenticatedError
 from service.reloading import Reloaded
+from service.text_files import text_of
 
 HASH_PATTERN = "[0-9a-f]{64}"
 
@@ -121,8 +122,8 @@ def _read(file: Path | None) -> dict[str, Scope]:
     if file is None:
         return {}
     try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = text_of(file.read_bytes()).splitlines()
+    except (OSError, ValueError) as error:
         raise StartupError(f"can't read the tokens in {file}: {error}") from error
     scopes = {}
     for number, line in enumerate(lines, 1):

@@ -1,91 +1,159 @@
-"""Which outputs follow the batch, so that requests may share a run: what shapes promise and a trial shows."""
+"""Which tensors follow the batch, so that requests may share a run: what a trial at load shows, one by one.
+
+A free first axis promises that, but may be another one: time, say, or heads that were folded into the batch.
+So unlike items are run together and by themselves, and only tensors whose rows agree are taken to follow.
+What a trial needn't show, the graph tells: of what is found, or chosen by the values of all items, nothing
+follows. Whatever wasn't shown to follow doesn't.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import starmap
-from random import Random
-
-import numpy as np
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from service.device import RUNTIME_ERRORS
+from service.evidence import Evidence, Experiment, FixedBatch, FreeBatch, together
 from service.graph import Array, Graph, TensorSpec
+from service.unlike import Feeds, Pair, pairs
 
 Run = Callable[[Mapping[str, Array], Sequence[str]], Sequence[Array]]
+Portions = Callable[[Sequence[str], Mapping[str, tuple[int, ...]]], Iterator[tuple[Sequence[str], Run]]]
+"""Gives layers in portions, each with what runs it, for inputs of shapes by name."""
 
-# What is tried for axes of any size, until the model takes it.
-_SIZES = (3, 32, 224)
-_TOLERANCE = 1e-2
+_MOST_SIZES = 2
+"""At which free axes other than the batch are tried: what follows at one size only doesn't."""
 
 
-def batched(graph: Graph, run: Run) -> frozenset[str]:
-    """Name the outputs and layers that have an item of the batch in each row.
+class Rows(NamedTuple):
+    """Whose rows a model's tensors have.
 
-    A free first axis promises that, but may be another one: time, say, in a recurrent network. So two items
-    are run together and alone, and only outputs whose rows agree are taken at their word. Layers are, if any
-    declared output is.
+    Attributes:
+        following: The outputs and layers of which row i of axis 0 is what item i alone has.
+        size: Items of every run; 0: any number; None: there is no batch that could be shown.
+    """
+
+    following: frozenset[str]
+    size: int | None
+
+
+NO_BATCH = Rows(frozenset(), None)
+
+
+def rows_of(graph: Graph, run: Run, portions: Portions) -> Rows:
+    """Find out whose rows a model's outputs and layers have, by running it on unlike items.
 
     Args:
         graph: The model's graph.
-        run: Runs the model on feeds and returns the named outputs.
+        run: Runs the model on feeds and returns the named declared outputs.
+        portions: Gives the layers.
     """
-    if not graph.inputs or not all(map(_has_free_axis_0, graph.inputs)):
-        return frozenset()
-    declared = [spec.name for spec in graph.outputs if _has_free_axis_0(spec)]
-    confirmed = _confirmed(graph.inputs, declared, run) if declared else frozenset()
-    layers = (layer.spec for layer in graph.layers.values()) if confirmed else ()
-    others = {spec.name for spec in layers if _has_free_axis_0(spec)}
-    return confirmed | others.difference(declared)
+    size = _batch_size(graph.inputs)
+    if size is None:
+        return NO_BATCH
+    specs = [*(layer.spec for layer in graph.layers.values()), *graph.outputs]
+    if size == 1:  # whatever a run gives is of its one item
+        return Rows(frozenset(spec.name for spec in specs if (spec.shape or ())[:1] == (1,)), 1)
+    following = _Trial(graph, size).following(run, portions)
+    shown = not size or any(spec.name in following for spec in graph.outputs)
+    return Rows(following, size) if shown else NO_BATCH
 
 
-def _has_free_axis_0(spec: TensorSpec) -> bool:
-    return spec.shape is not None and spec.shape[:1] == (None,)
+def _batch_size(inputs: Sequence[TensorSpec]) -> int | None:
+    """Return the size of axis 0 that all inputs have; 0: any; None: there is none, or several."""
+    firsts = {(spec.shape or (0,))[0] for spec in inputs}
+    if len(firsts) != 1 or 0 in firsts:
+        return None
+    return firsts.pop() or 0
 
 
-def _confirmed(inputs: Sequence[TensorSpec], names: Sequence[str], run: Run) -> frozenset[str]:
-    for feeds in _trials(inputs):
-        try:
-            together = run(feeds, names)
-            alone = [run({name: feed[i : i + 1] for name, feed in feeds.items()}, names) for i in range(2)]
-        except RUNTIME_ERRORS:  # these sizes or values are not what it takes
-            continue
-        rows = zip(together, *alone, strict=True)
-        return frozenset(name for name, agree in zip(names, starmap(_agree, rows), strict=True) if agree)
-    return frozenset()
+class _Trial:
+    """What was seen of a model's tensors so far."""
 
+    def __init__(self, graph: Graph, size: int) -> None:
+        self._graph = graph
+        self._lineage = graph.lineage()
+        self._inputs = frozenset(spec.name for spec in graph.inputs)
+        self._is_free = not size
+        self._experiment: Experiment = FixedBatch(size) if size else FreeBatch()
+        self._taken: list[int] | None = None
+        """Which of the pairs of items the model took, by number; None while that isn't known."""
 
-def _trials(inputs: Sequence[TensorSpec]) -> Iterator[dict[str, Array]]:
-    """Make feeds of two items that differ."""
-    any_free = any(None in (spec.shape or ())[1:] for spec in inputs)
-    for size in _SIZES if any_free else _SIZES[:1]:
-        generator = Random(0)  # noqa: S311 - no secret is made of it
-        yield {spec.name: _two_items(spec, size, generator) for spec in inputs}
+    def following(self, run: Run, portions: Portions) -> frozenset[str]:
+        """Try the declared outputs, then the layers that aren't among them."""
+        declared = list(dict.fromkeys(spec.name for spec in self._graph.outputs))
+        seen = self._tried(declared, run) if declared else {}
+        layers = [name for name in self._graph.layers if name not in declared]
+        if (shapes := self._shapes()) and (seen or not declared):
+            for names, portion in portions(layers, shapes):
+                seen |= self._tried(names, portion)
+        return self._verdict(declared, seen)
 
+    def _tried(self, names: Sequence[str], run: Run) -> dict[str, Evidence]:
+        seen = self._observed(names, run, wide=False)
+        if unclear := [name for name in names if name not in seen or self._is_dead(name, seen[name])]:
+            return together(seen, self._observed(unclear, run, wide=True))
+        return seen
 
-def _two_items(spec: TensorSpec, size: int, generator: Random) -> Array:
-    shape = [size if wanted is None else wanted for wanted in (spec.shape or ())[1:]]
-    if spec.dtype is not None and spec.dtype.kind in "fc":
-        return _fractions([2, *shape], generator).astype(spec.dtype)
-    first = 1 + (_fractions(shape, generator) < 0.5)  # 1 or 2, which small vocabularies have too
-    both = np.stack([first, 3 - first])
-    return (both == 1 if spec.dtype == np.dtype(bool) else both.astype(str)).astype(spec.dtype)
+    def _observed(self, names: Sequence[str], run: Run, *, wide: bool) -> dict[str, Evidence]:
+        seen: dict[str, Evidence] = {}
+        taken = []
+        for number, pair in self._pairs(wide=wide):
+            try:
+                runs = [run(feeds, names) for feeds in self._experiment.feeds(pair)]
+            except RUNTIME_ERRORS:  # these sizes or values are not what it takes
+                continue
+            taken.append(number)
+            shown = map(self._experiment.judge, zip(*runs, strict=True))
+            seen = together(seen, dict(zip(names, shown, strict=True)))
+            if len(taken) == _MOST_SIZES:
+                break
+        if taken and self._taken is None:
+            self._taken = taken
+        return seen
 
+    def _pairs(self, *, wide: bool) -> Iterator[tuple[int, Pair]]:
+        for number, pair in enumerate(pairs(self._graph.inputs, self._experiment.items, wide=wide)):
+            if self._taken is None or number in self._taken:
+                yield number, pair
 
-def _fractions(shape: Sequence[int], generator: Random) -> Array:
-    """Draw from [0, 1). numpy's generators would do, but take 2 MB to load."""
-    drawn = np.frombuffer(generator.randbytes(4 * math.prod(shape)), np.uint32)
-    return (drawn / 2**32).reshape(shape)
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the inputs in the largest runs; nothing if there is no such run."""
+        largest: Feeds = {}
+        for _, pair in self._pairs(wide=False):
+            largest = next(islice(self._experiment.feeds(pair), 1))
+        return {name: feed.shape for name, feed in largest.items()}
 
+    def _is_dead(self, name: str, seen: Evidence) -> bool:
+        """Tell whether a tensor agreed without showing anything, and its operator doesn't tell more."""
+        if not seen.agrees or seen.differs or name in self._lineage.told:
+            return False
+        return not self._lineage.is_row_wise(name, seen.rank)
 
-def _agree(together: Array, first: Array, second: Array) -> bool:
-    """Tell whether two rows are those that the items have alone, up to what kernels differ in rounding."""
-    if together.ndim == 0 or together.shape != (2, *first.shape[1:]) or first.shape != second.shape:
-        return False
-    alone = np.concatenate([first, second])
-    if alone.shape != together.shape:
-        return False
-    if alone.dtype.kind not in "fc":
-        return bool((alone == together).all())
-    scale = np.abs(alone[np.isfinite(alone)]).max(initial=0)
-    return bool(np.allclose(together, alone, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=True))
+    def _verdict(self, declared: Iterable[str], seen: Mapping[str, Evidence]) -> frozenset[str]:
+        lineage = self._lineage
+        suspect = lineage.descendants(lineage.by_values | self._mixing(seen))
+        following: set[str] = set()
+        for name in dict.fromkeys([*self._graph.layers, *declared]):  # what is computed first comes first
+            evidence = seen.get(name)
+            if evidence is None or not evidence.agrees or name in suspect:
+                continue
+            if evidence.differs or name in lineage.told or self._inherits(name, evidence, following):
+                following.add(name)
+        return frozenset(following)
+
+    def _mixing(self, seen: Mapping[str, Evidence]) -> set[str]:
+        """Name what holds values of all items together; of a layer that wasn't tried its shape may tell."""
+        mixing = {name for name, evidence in seen.items() if evidence.mixes}
+        for name, layer in self._graph.layers.items():
+            shape = layer.spec.shape
+            if self._is_free and name not in seen and shape is not None and None not in shape:
+                mixing.add(name)
+        return mixing - self._lineage.told
+
+    def _inherits(self, name: str, seen: Evidence, following: Collection[str]) -> bool:
+        """Tell whether a tensor has its rows from tensors that follow, which no value need show."""
+        parents = self._lineage.parents.get(name, ())
+        return self._lineage.is_row_wise(name, seen.rank) and all(
+            parent in following or parent in self._inputs for parent in parents
+        )

@@ -14,9 +14,13 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import structlog
+from structlog.typing import FilteringBoundLogger
 
 from service.errors import ServiceError
 from service.job import Arrays, Job, Result
+
+_log: FilteringBoundLogger = structlog.get_logger()
 
 Done = Callable[[Result | ServiceError], None]
 
@@ -38,7 +42,7 @@ class ResponseCache:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._size = 0
-        self._entries: OrderedDict[bytes, Arrays] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[Arrays, tuple[Arrays, ...]]] = OrderedDict()
         self._lock = Lock()
 
     @property
@@ -56,39 +60,45 @@ class ResponseCache:
         started_ns = time.perf_counter_ns()
         key = _key(job)
         with self._lock:
-            if (outputs := self._entries.get(key)) is not None:
+            if (held := self._entries.get(key)) is not None:
                 self._entries.move_to_end(key)
         spent_ns = time.perf_counter_ns() - started_ns
-        if outputs is None:
+        if held is None:
             job.done = partial(self._end, key, spent_ns, job.done)
             return False
-        job.done(Result(outputs, 0, 0, 0, executions=0, cached=True, cache_ns=spent_ns))
+        outputs, items = held
+        job.done(Result(outputs, 0, 0, 0, executions=0, cached=True, cache_ns=spent_ns, items=items))
         return True
 
     def _end(self, key: bytes, spent_ns: int, done: Done, outcome: Result | ServiceError) -> None:
         if isinstance(outcome, Result):
             started_ns = time.perf_counter_ns()
-            self._hold(key, outcome.outputs)
+            try:
+                self._hold(key, outcome)
+            except Exception:  # noqa: BLE001 - the answer is there, held or not
+                _log.exception("unexpected error in holding an answer")
             outcome = outcome._replace(cache_ns=spent_ns + time.perf_counter_ns() - started_ns)
         done(outcome)
 
-    def _hold(self, key: bytes, outputs: Arrays) -> None:
-        size = _size(outputs)
+    def _hold(self, key: bytes, result: Result) -> None:
+        size = _size(result.outputs, result.items)
         if size > self._capacity:
             return
-        held = {name: _own(array) for name, array in outputs.items()}
+        held = _own_all(result.outputs), tuple(map(_own_all, result.items))
         with self._lock:
             if key in self._entries:
                 return
             self._entries[key] = held
             self._size += size
             while self._size > self._capacity:
-                self._size -= _size(self._entries.popitem(last=False)[1])
+                self._size -= _size(*self._entries.popitem(last=False)[1])
 
 
 def _key(job: Job) -> bytes:
     feeds = sorted(job.feeds.items())
-    described = (job.model.digest, job.outputs, [(name, feed.dtype.str, feed.shape) for name, feed in feeds])
+    each_alone = job.each_alone and job.size > 1  # one item runs alone in any case
+    shapes = [(name, feed.dtype.str, feed.shape) for name, feed in feeds]
+    described = (job.model.digest, job.outputs, each_alone, shapes)
     digest = hashlib.blake2b(repr(described).encode(), digest_size=_KEY_BYTES)
     for _, feed in feeds:
         if feed.dtype.hasobject:
@@ -99,6 +109,10 @@ def _key(job: Job) -> bytes:
     return digest.digest()
 
 
+def _own_all(outputs: Arrays) -> Arrays:
+    return {name: _own(array) for name, array in outputs.items()}
+
+
 def _own(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Copy an array, which may be a part of a batch's; nobody who gets it later can change it."""
     copy = array.copy()
@@ -106,9 +120,10 @@ def _own(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return copy
 
 
-def _size(outputs: Arrays) -> int:
-    elements = sum(array.nbytes + _text_bytes(array) for array in outputs.values())
-    return _ENTRY_BYTES + _ARRAY_BYTES * (len(outputs) - 1) + elements
+def _size(outputs: Arrays, items: tuple[Arrays, ...]) -> int:
+    arrays = [array for each in (outputs, *items) for array in each.values()]
+    elements = sum(array.nbytes + _text_bytes(array) for array in arrays)
+    return _ENTRY_BYTES + _ARRAY_BYTES * (len(arrays) - 1) + elements
 
 
 def _text_bytes(array: np.ndarray[Any, Any]) -> int:

@@ -3,92 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
-from service.errors import ModelLoadError
+from service.errors import ExecutionError, ModelLoadError
+from service.extra_inputs import extra_inputs, repeated
+from service.feeds import listed
+from service.file_labels import labels_in
+from service.find_head import NoHeadError, find_head
 from service.graph import TensorSpec
+from service.head_trial import ITEMS
+from service.heads import Head
 from service.model import Model
 from service.model_config import ModelConfig
 from service.preprocess import Preprocessing
+from service.tensors import Array
 
-_LABELS = TypeAdapter(tuple[str, ...])
+
+@dataclass(frozen=True, slots=True)
+class NoClassifier:
+    """Why a model is no image classifier, and what in config.toml would make it one."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """One input, one output with a class on its last axis, and the labels of the classes."""
+    """One input for images, one output with a value for each class, and the labels of the classes.
+
+    A head of one value may have two labels, of the negative and the positive class.
+    """
 
     input: TensorSpec
-    output: str
-    softmax: bool
+    head: Head
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    extra_inputs: Mapping[str, Array] = field(default_factory=dict)
+    """Values of the other inputs, for one item where their first axis is the batch."""
 
     @classmethod
-    def of(cls, model: Model, config: ModelConfig) -> Classifier | None:
-        """Find out how a model classifies; None for one that doesn't.
+    def of(cls, model: Model, config: ModelConfig) -> Classifier | NoClassifier:
+        """Find out how a model classifies, or why it doesn't.
 
         Raises:
             ModelLoadError: config.toml or the file's metadata contradicts the graph.
         """
-        output = _output(model, config)
-        if output is None or len(model.inputs) != 1:
-            return None
-        return cls(
-            input=model.inputs[0],
-            output=output.name,
-            softmax=_needs_softmax(model, config, output.name),
-            labels=_labels(model, config, _classes(output)),
-            preprocessing=_preprocessing(model, config),
-        )
+        extra = extra_inputs(model.inputs, config.extra_inputs)
+        preprocessing = _preprocessing(model, config)
+        try:
+            image = _image_input(model, extra)
+            constants = repeated(extra, model.inputs, ITEMS)
+            head = find_head(model, image, config, preprocessing, constants)
+        except NoHeadError as error:
+            return NoClassifier(str(error))
+        return cls(image, head, _labels(model, config, head), preprocessing, extra)
+
+    @property
+    def output(self) -> str:
+        """Name of the output that holds the classes."""
+        return self.head.output
+
+    def feeds(self, images: Array, inputs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+        """Return what a run on images [N, ...] is given: these, and the values of the other inputs."""
+        feeds = {self.input.name: images}
+        if self.extra_inputs:
+            feeds.update(repeated(self.extra_inputs, inputs, len(images)))
+        return feeds
 
     def probabilities(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the class probabilities, float32 [N, K], of a run's outputs."""
-        values = outputs[self.output].astype(np.float32, copy=False)
-        values = values.reshape(len(values), len(self.labels))
-        return _softmax(values) if self.softmax else values
+        """Return the class probabilities, float32 [N, K], of a run's outputs; not finite where those aren't.
+
+        Raises:
+            ExecutionError: the output doesn't hold a value for each class of each item.
+        """
+        values = outputs[self.output]
+        if values.ndim == 0 or values.size != len(values) * self.head.classes:
+            raise ExecutionError(
+                f'the output "{self.output}" has shape {list(values.shape)}; '
+                f"expected {self.head.classes} values for each item"
+            )
+        found = self.head.probabilities(values.reshape(len(values), self.head.classes))
+        return found if len(self.labels) == self.head.classes else np.concatenate([1 - found, found], axis=1)
 
 
-def _output(model: Model, config: ModelConfig) -> TensorSpec | None:
-    by_name = {spec.name: spec for spec in model.outputs}
-    if config.output is not None and config.output not in by_name:
-        raise ModelLoadError(f'config.toml: output "{config.output}" is none of {", ".join(by_name)}')
-    if config.output is None and len(by_name) != 1:
-        return None
-    spec = by_name[config.output or next(iter(by_name))]
-    return spec if _classes(spec) else None
+def _image_input(model: Model, extra: Mapping[str, Array]) -> TensorSpec:
+    images = [spec for spec in model.inputs if spec.name not in extra]
+    if len(images) != 1:
+        names = listed(spec.name for spec in images)
+        raise NoHeadError(
+            f"it takes {len(images)} inputs, {names}; if all but the picture are the same for every picture, "
+            "give their values in config.toml, such as [extra_inputs] size = [224, 224]"
+            if images
+            else "it takes no input"
+        )
+    if images[0].dtype == np.dtype(object):
+        raise NoHeadError(f'its input "{images[0].name}" holds texts')
+    return images[0]
 
 
-def _classes(spec: TensorSpec) -> int:
-    """Return K of a float tensor [N, K] or [N, 1, ..., K] with a K that is known; 0 for any other."""
-    if spec.dtype is None or spec.dtype.kind != "f" or spec.shape is None or len(spec.shape) < 2:
-        return 0
-    *others, classes = spec.shape[1:]
-    return classes or 0 if all(size == 1 for size in others) else 0
-
-
-def _needs_softmax(model: Model, config: ModelConfig, output: str) -> bool:
-    if config.softmax is not None:
-        return config.softmax
-    layer = model.graph.layers.get(output)
-    return layer is None or layer.op_type != "Softmax"
-
-
-def _labels(model: Model, config: ModelConfig, classes: int) -> tuple[str, ...]:
-    labels = config.labels or _labels_in_file(model) or tuple(map(str, range(classes)))
-    if len(labels) != classes:
-        raise ModelLoadError(f"there are {len(labels)} labels for {classes} classes; give one for each")
+def _labels(model: Model, config: ModelConfig, head: Head) -> tuple[str, ...]:
+    labels = config.labels or labels_in(model.graph, head.classes) or _unnamed(head.classes)
+    one_of_two = head.classes == 1 and len(labels) == 2
+    if len(labels) != head.classes and not one_of_two:
+        raise ModelLoadError(f"there are {len(labels)} labels for {head.classes} classes; give one for each")
     return labels
 
 
-def _labels_in_file(model: Model) -> tuple[str, ...]:
-    try:
-        return _LABELS.validate_json(model.metadata.get("featurelens.labels", "[]"))
-    except ValidationError as error:
-        raise ModelLoadError('the metadata "featurelens.labels" is not a JSON list of strings') from error
+def _unnamed(classes: int) -> tuple[str, ...]:
+    """Number the classes; the only value of a head is the probability of the positive class."""
+    return tuple(map(str, range(classes))) if classes > 1 else ("positive",)
 
 
 def _preprocessing(model: Model, config: ModelConfig) -> Preprocessing:
@@ -96,9 +120,3 @@ def _preprocessing(model: Model, config: ModelConfig) -> Preprocessing:
     if config.preprocessing is None and described is not None:
         return Preprocessing.from_json(described)
     return config.preprocessing or Preprocessing(kind="none")
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Return exp(z) / sum(exp(z)) over the last axis, shifted by the maximum so that nothing overflows."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))

@@ -8,7 +8,7 @@ from threading import Lock
 
 from service import errors
 from service.channel import JSON
-from service.errors import ServiceError
+from service.errors import DrainingError, ServiceError
 from service.live import Done, LiveRepository
 from service.peers import Peers
 
@@ -18,6 +18,9 @@ _KINDS = {
     kind.__name__: kind
     for kind in (errors.UnknownModelError, errors.ModelRefusedError, errors.ModelNotReadyError)
 }
+Abandoned = Callable[[], ServiceError | None]
+"""Tells why nobody waits for a request any more, if so."""
+
 _BUSY = "another request to load or unload a model is being met; try again when it is done"
 
 
@@ -27,12 +30,16 @@ class Control:
     Args:
         peers: the processes.
         live: what meets the requests, if this process does.
+
+    Attributes:
+        is_closing: whether requests that wait are refused.
     """
 
     def __init__(self, peers: Peers, live: LiveRepository | None) -> None:
         self._peers = peers
         self._live = live
         self._busy = Lock()
+        self.is_closing = False
         self._askers = ThreadPoolExecutor(1, thread_name_prefix="control")
         peers.answer(_REQUEST, self._answer)
 
@@ -41,19 +48,26 @@ class Control:
         if self._live is not None:
             self._live.start()
 
-    def load(self, name: str, done: Done) -> None:
+    def load(self, name: str, done: Done, abandoned: Abandoned) -> None:
         """Load a model, or what is new of it; tell what became of that on another thread."""
-        self._askers.submit(self._ask, "load", name, done)
+        self._askers.submit(self._ask, "load", name, done, abandoned)
 
-    def unload(self, name: str, done: Done) -> None:
+    def unload(self, name: str, done: Done, abandoned: Abandoned) -> None:
         """Take a model away until it is loaded."""
-        self._askers.submit(self._ask, "unload", name, done)
+        self._askers.submit(self._ask, "unload", name, done, abandoned)
 
     def close(self) -> None:
-        """End the thread that asks."""
+        """Refuse the requests that wait, and end the thread that asks."""
+        self.is_closing = True
         self._askers.shutdown()
 
-    def _ask(self, action: str, name: str, done: Done) -> None:
+    def _ask(self, action: str, name: str, done: Done, abandoned: Abandoned) -> None:
+        if self.is_closing:
+            done(DrainingError("the server is shutting down"))
+            return
+        if (reason := abandoned()) is not None:
+            done(reason)
+            return
         answers = self._peers.ask_all(_REQUEST, [action, name], _TIMEOUT_S)
         answer = next(filter(None, answers), None)
         if answer is None:

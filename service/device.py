@@ -58,6 +58,7 @@ class Execution:
             CPUs with each other and the transport, so it is off.
         cpu_arena: Whether the CPU memory that a run took is kept for other runs, of any model.
         trial_timeout_s: Most that a model's first runs may take, before it serves.
+        optimized: Whether graphs are optimized: what runs a few times only is sooner done without.
     """
 
     providers: tuple[Provider, ...] = ()
@@ -67,6 +68,7 @@ class Execution:
     spinning: bool = False
     cpu_arena: bool = True
     trial_timeout_s: float = 30.0
+    optimized: bool = True
 
     @property
     def provider(self) -> str:
@@ -76,6 +78,10 @@ class Execution:
     def on_cpu(self) -> Execution:
         """Return the same without its providers."""
         return replace(self, providers=())
+
+    def for_a_trial(self) -> Execution:
+        """Return the same for sessions of few runs: made soon, on the CPU, keeping no memory."""
+        return replace(self, providers=(), cpu_arena=False, optimized=False)
 
 
 def resolve(
@@ -173,6 +179,10 @@ def _open(model: bytes, execution: Execution, optimized_model: str | None) -> or
     options.enable_cpu_mem_arena = execution.cpu_arena
     if execution.cpu_arena and not execution.providers:
         options.add_session_config_entry("session.use_env_allocators", "1")
+    if not execution.optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(execution.spinning)))
     if optimized_model:

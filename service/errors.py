@@ -79,6 +79,10 @@ class ExecutionError(InternalError):
     """The run of the model failed."""
 
 
+class NonFiniteOutputError(ExecutionError):
+    """The model answered with NaN or infinity, which no probabilities can be made of."""
+
+
 class StartupError(Exception):
     """The server can't start; the message is for the operator, who may see paths."""
 

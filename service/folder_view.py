@@ -11,6 +11,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.errors import ModelNotReadyError, StartupError
+from service.model_data import Stamps
 from service.model_files import ModelFiles, Stamp
 from service.settling import Path, Picture, Settling
 
@@ -23,8 +24,8 @@ class View:
 
     beside: Mapping[str, Stamp] = field(default_factory=dict)
     """The files beside the versions: config.toml, and perhaps labels."""
-    versions: Mapping[int, Stamp | None] = field(default_factory=dict)
-    """The model files, ascending; None for one that is missing."""
+    versions: Mapping[int, Stamps] = field(default_factory=dict)
+    """The files of the versions, ascending; None for a model file that is missing."""
 
 
 class FolderView:
@@ -115,11 +116,11 @@ class FolderView:
 
 def _by_model(picture: Picture) -> dict[str, View]:
     beside: dict[str, dict[str, Stamp]] = {path[0]: {} for path in picture}
-    versions: dict[str, dict[int, Stamp | None]] = {name: {} for name in beside}
+    versions: dict[str, dict[int, dict[str, Stamp | None]]] = {name: {} for name in beside}
     for path, stamp in picture.items():
         match path:
-            case (model, version, _):
-                versions[model][int(version)] = stamp
+            case (model, version, file):
+                versions[model].setdefault(int(version), {})[file] = stamp
             case (model, file) if stamp is not None:
                 beside[model][file] = stamp
     return {name: View(beside[name], dict(sorted(versions[name].items()))) for name in beside}

@@ -93,4 +93,5 @@ def transport_limits(settings: Settings) -> TransportLimits:
         max_stream_in_flight=settings.max_stream_in_flight,
         max_unread_bytes=settings.max_unread_bytes,
         max_connections=settings.max_connections,
+        max_streams=settings.max_streams,
     )

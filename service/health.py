@@ -73,9 +73,6 @@ class Health(HealthServicer):  # type: ignore[misc] # its base has no types
         self._changed.set()
         self._changed = asyncio.Event()
 
-
-def add_health(server: grpc.aio.Server, services: Iterable[str]) -> Health:
-    """Offer grpc.health.v1 on a server."""
-    health = Health(services)
-    add_HealthServicer_to_server(health, server)
-    return health
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Offer grpc.health.v1 on a server; it may be one of several."""
+        add_HealthServicer_to_server(self, server)

@@ -22,7 +22,7 @@ class Result(NamedTuple):
     """What a run gave one job."""
 
     outputs: Arrays
-    """The wanted tensors, axis 0 cut to the job's own items."""
+    """The wanted tensors: axis 0 cut to the job's own items, or whole if it ran alone."""
     queue_ns: int
     compute_ns: int
     run_batch_size: int
@@ -33,6 +33,8 @@ class Result(NamedTuple):
     """Whether it was given to an earlier job, and nothing was run."""
     cache_ns: int = 0
     """Looking it up in the response cache, or putting it there; 0: it had nothing to do with the cache."""
+    items: tuple[Arrays, ...] = ()
+    """In place of the outputs, if each of several items ran alone: what each run gave, in order."""
 
 
 class Job:
@@ -47,6 +49,7 @@ class Job:
         abandoned: tells why nobody waits for the answer any more, if so.
         priority: see DEFAULT_PRIORITY.
         run_key: jobs of one model that agree in it may share a run; None: it runs alone.
+        each_alone: whether each of its items is run by itself.
         following: makes the job that is to be queued when this one is taken, if there is one.
         queued_ns: when it was made, on time.perf_counter_ns's clock.
     """
@@ -54,6 +57,7 @@ class Job:
     __slots__ = (
         "abandoned",
         "done",
+        "each_alone",
         "feeds",
         "following",
         "model",
@@ -74,6 +78,8 @@ class Job:
         abandoned: Callable[[], ServiceError | None],
         priority: int = DEFAULT_PRIORITY,
         run_key: RunKey | None = None,
+        *,
+        each_alone: bool = False,
     ) -> None:
         self.model = model
         self.feeds = feeds
@@ -83,6 +89,7 @@ class Job:
         self.abandoned = abandoned
         self.priority = priority
         self.run_key = run_key
+        self.each_alone = each_alone
         self.following: Callable[[], Job] | None = None
         self.queued_ns = time.perf_counter_ns()
 

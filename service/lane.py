@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Condition, Thread, current_thread
 
 import numpy as np
@@ -73,7 +74,9 @@ class Lane:
             QueueFullError: it is.
             DrainingError: the lane was closed.
         """
-        if job.size > self._limits.max_batch_size and job.run_key is not None:
+        if job.each_alone and job.size > 1:
+            job = sliced(job, 1)
+        elif job.size > self._limits.max_batch_size and job.run_key is not None:
             job = sliced(job, self._limits.max_batch_size)
         with self._changed:
             if self._closed:
@@ -150,8 +153,13 @@ class Lane:
         job = queue.popleft()
         if job.following is None:
             self._queued -= 1
-        else:
+            return job
+        try:
             queue.append(job.following())
+        except Exception:  # noqa: BLE001 - whatever it is, what is sliced has to end
+            _log.exception("unexpected error in slicing a job")
+            self._queued -= 1
+            _deliver(job, InternalError("the request can't be cut into slices"))
         return job
 
     def _wait_for_companions(self, first: Job) -> None:
@@ -185,6 +193,10 @@ class Lane:
         try:
             if wanted := [job for job in batch if _is_wanted(job)]:
                 self._run(wanted)
+        except Exception:  # noqa: BLE001 - the lane outlives any fault, and each of its jobs ends
+            _log.exception("unexpected error in a lane")
+            for job in batch:
+                _deliver(job, InternalError("the run failed unexpectedly"))
         finally:
             with self._changed:
                 self._free += 1
@@ -200,23 +212,24 @@ class Lane:
                 _deliver(job, outcome)
 
     def _outcomes(self, batch: Sequence[Job]) -> Sequence[Result | ServiceError]:
-        started_ns = time.perf_counter_ns()
         try:
-            outputs = self._model.run(_joined(batch), batch[0].outputs)
+            return self._results(batch)
         except ServiceError as error:
             return [error] * len(batch)
         except Exception:  # noqa: BLE001 - the lane outlives any fault of a run; the log tells what it was
             _log.exception("unexpected error in a run")
             return [InternalError("the run failed unexpectedly")] * len(batch)
+
+    def _results(self, batch: Sequence[Job]) -> Sequence[Result]:
+        started_ns = time.perf_counter_ns()
+        outputs = self._model.run(_joined(batch), batch[0].outputs)
         compute_ns = time.perf_counter_ns() - started_ns
         self._run_s += 0.2 * (compute_ns / 1e9 - self._run_s)
         items = sum([job.size for job in batch])
         self.run_sizes.add(items)
-        if (cuts := _cut(outputs, batch, items)) is None:
-            return [InternalError("the outputs don't follow the batch")] * len(batch)
         return [
             Result(cut, started_ns - job.queued_ns, compute_ns, items, int(job is batch[0]))
-            for job, cut in zip(batch, cuts, strict=True)
+            for job, cut in zip(batch, _cut(outputs, batch, items), strict=True)
         ]
 
 
@@ -238,6 +251,8 @@ def _deliver(job: Job, outcome: Result | ServiceError) -> None:
         job.done(outcome)
     except Exception:  # noqa: BLE001 - a fault behind one job must not end the lane of all
         _log.exception("unexpected error at the end of a job")
+        with suppress(Exception):  # nothing has to be made of an error: the call ends
+            job.done(InternalError("the answer could not be made"))
 
 
 def _joined(batch: Sequence[Job]) -> Arrays:
@@ -246,12 +261,16 @@ def _joined(batch: Sequence[Job]) -> Arrays:
     return {name: np.concatenate([job.feeds[name] for job in batch]) for name in batch[0].feeds}
 
 
-def _cut(outputs: Arrays, batch: Sequence[Job], items: int) -> list[Arrays] | None:
-    """Cut every output along axis 0; None where one doesn't have the batch there."""
+def _cut(outputs: Arrays, batch: Sequence[Job], items: int) -> list[Arrays]:
+    """Cut every output along axis 0.
+
+    Raises:
+        InternalError: one doesn't have the batch there after all: each job has to run alone.
+    """
     if len(batch) == 1:
         return [outputs]
-    if any(output.ndim == 0 or len(output) != items for output in outputs.values()):
-        return None
+    if any(output.shape[:1] != (items,) for output in outputs.values()):
+        raise InternalError("the outputs don't follow the batch")
     cuts: list[Arrays] = []
     start = 0
     for job in batch:

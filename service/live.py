@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 import structlog
@@ -71,6 +72,8 @@ class LiveRepository:
     def _request(self, action: Callable[[], None], done: Done) -> None:
         self._requests.put((action, done))
         self._wake.set()
+        if self._stopped.is_set():  # the thread may have looked for the last time
+            self._refuse()
 
     def _run(self) -> None:
         wait_s = 0.0
@@ -78,15 +81,21 @@ class LiveRepository:
             self._wake.wait(wait_s)
             self._wake.clear()
             wait_s = self._turn()
-        while not self._requests.empty():
-            _, done = self._requests.get()
-            done(DrainingError("the server is shutting down"))
+        self._refuse()
+
+    def _refuse(self) -> None:
+        """End the requests that wait."""
+        with suppress(Empty):
+            while True:
+                _, done = self._requests.get_nowait()
+                done(DrainingError("the server is shutting down"))
 
     def _turn(self) -> float:
         """Do what there is to do; tell after how many seconds there may be more."""
-        while not self._requests.empty() and not self._stopped.is_set():
-            action, done = self._requests.get()
-            done(_outcome(action))
+        with suppress(Empty):
+            while not self._stopped.is_set():
+                action, done = self._requests.get_nowait()
+                done(_outcome(action))
         wait_s = None
         if not self._stopped.is_set():
             try:

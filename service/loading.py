@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -11,12 +10,14 @@ import structlog
 from pydantic import Field
 from structlog.typing import FilteringBoundLogger
 
+from service.batching import Rows
 from service.batching_limits import BatchingLimits
-from service.classifier import Classifier
+from service.classifier import Classifier, NoClassifier
 from service.device import Execution
 from service.errors import ModelLoadError, StartupError, UnknownLayerError
 from service.model import Model
 from service.model_config import ModelConfig
+from service.model_data import ModelReading, Stamps
 from service.model_files import MODEL_FILE, ModelFiles
 from service.repository import Entry, ServedModel
 from service.run_watch import run_watch
@@ -67,22 +68,38 @@ class Version:
     number: int
     config: ModelConfig
 
+    @property
+    def file(self) -> tuple[str, ...]:
+        """The path of its model file below the repository."""
+        return self.name, str(self.number), MODEL_FILE
 
-def read_version(files: ModelFiles, version: Version, options: LoadOptions) -> bytes:
-    """Read a version's file.
+
+def read_version(
+    files: ModelFiles, version: Version, options: LoadOptions, expected: Stamps | None = None
+) -> ModelReading:
+    """Read a version's model file.
 
     Raises:
         ModelLoadError: it isn't there, or can't be read.
+        FilesChangedError: it isn't as expected.
     """
-    place = (version.name, str(version.number), MODEL_FILE)
-    data = files.read(*place, most_bytes=options.max_model_bytes)
-    if data is None:
+    reading = ModelReading.begin(files, *version.file, most_bytes=options.max_model_bytes, expected=expected)
+    if reading is None:
         raise ModelLoadError(f"{MODEL_FILE} is missing")
-    return data
+    return reading
 
 
-def load_version(data: bytes, version: Version, options: LoadOptions, *, strict: bool = False) -> ServedModel:
+def load_version(
+    data: bytes, version: Version, options: LoadOptions, *, digest: str = "", strict: bool = False
+) -> ServedModel:
     """Load a version from its file's bytes and run it once at each size that batches will have.
+
+    Args:
+        data: the model as one file.
+        version: what it is.
+        options: how.
+        digest: of the files that it was read of; "": that of the data.
+        strict: see below.
 
     Raises:
         ModelLoadError: it can't be served; with `strict`, also if one of those runs lacks memory.
@@ -91,19 +108,20 @@ def load_version(data: bytes, version: Version, options: LoadOptions, *, strict:
     config = version.config
     batching = config.batching.over(options.batching)
     try:
-        model = _model(data, options, batching, cache=config.cache)
+        model = _model(data, options, batching, cache=config.cache, digest=digest)
     except ModelLoadError as error:
         raise ModelLoadError(f"{MODEL_FILE} can't be loaded: {error}") from error
-    classifier = Classifier.of(model, config)
+    found = Classifier.of(model, config)
+    classifier, why_not = (None, found.reason) if isinstance(found, NoClassifier) else (found, "")
     for outputs in ((), *_preloaded(model, config, options.tap_sessions)):
         warm_up(model, outputs, strict=strict)
     finite = classifier is not None and options.refuse_non_finite
     if config.refuse_non_finite is not None:
         finite = config.refuse_non_finite
-    return ServedModel(version.name, str(version.number), model, classifier, finite)
+    return ServedModel(version.name, str(version.number), model, classifier, finite, not_a_classifier=why_not)
 
 
-def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache: bool) -> Model:
+def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache: bool, digest: str) -> Model:
     """Make the model, with one thread for its runs if nobody said how many and they are short.
 
     Threads that share the work of an operator have to be woken for each. A LeNet gains nothing by them, and
@@ -112,7 +130,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
 
     watch = run_watch(options.run_timeout_s)
 
-    def model_on(execution: Execution) -> Model:
+    def model_on(execution: Execution, rows: Rows | None = None) -> Model:
         return Model(
             data,
             execution,
@@ -121,6 +139,8 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
             cache=cache,
             watch=watch,
             suspects=options.suspects,
+            rows=rows,
+            digest=digest,
         )
 
     several = options.share_threads and options.execution.intra_op_threads > 1
@@ -128,6 +148,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
         model = model_on(replace(options.execution, intra_op_threads=1))
         if shortest_run_s(model) < _SHORT_RUN_S:
             return model
+        return model_on(options.execution, model.rows)
     return model_on(options.execution)
 
 
@@ -138,16 +159,15 @@ def loaded(files: ModelFiles, version: Version, options: LoadOptions, digest: st
         files: the repository.
         version: what to load.
         options: how.
-        digest: of the file that is expected, if it is known.
+        digest: of the files that are expected, if it is known.
     """
     try:
-        data = read_version(files, version, options)
-        found = hashlib.sha256(data).hexdigest()
-        if digest not in ("", found):
+        found = read_version(files, version, options).finish()
+        if digest not in ("", found.digest):
             raise ModelLoadError(f"{MODEL_FILE} changed while it was being loaded")
-        if reason := options.suspects.quarantined.get(found):
+        if reason := options.suspects.quarantined.get(found.digest):
             raise ModelLoadError(reason)
-        return Entry.ready(load_version(data, version, options))
+        return Entry.ready(load_version(found.data, version, options, digest=found.digest))
     except Exception as error:  # noqa: BLE001 - one file never keeps the others from serving
         return Entry.unavailable(version.name, str(version.number), reason_to_refuse(error, version))
 
@@ -169,7 +189,15 @@ def log_loaded(entry: Entry, **more: object) -> None:
         _log.error("model refused", **about, reason=entry.reason)
     else:
         model = entry.served.model
-        _log.info("model ready", **about, provider=model.provider, digest=model.digest)
+        _log.info("model ready", **about, provider=model.provider, digest=model.digest, **_how(entry.served))
+
+
+def _how(served: ServedModel) -> Mapping[str, str]:
+    """Tell how a model classifies, or why it doesn't."""
+    if served.classifier_or_none is None:
+        return {"not_a_classifier": served.not_a_classifier}
+    head = served.classifier_or_none.head
+    return {"output": head.output, "head": head.kind.value, "head_reason": head.reason}
 
 
 def _preloaded(model: Model, config: ModelConfig, tap_sessions: int) -> Iterable[Sequence[str]]:

@@ -10,6 +10,9 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import Processor
 
+_MOST_LINES_A_SECOND = 20
+"""Of libraries; our own are bounded where they are written."""
+
 LogFormat = Literal["auto", "console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -37,6 +40,7 @@ def configure_logs(log_format: LogFormat, log_level: LogLevel, **facts: object) 
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_Sample())
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -44,6 +48,23 @@ def configure_logs(log_format: LogFormat, log_level: LogLevel, **facts: object) 
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+class _Sample(logging.Filter):
+    """Passes the first lines of libraries in a second: what a stranger sends may make one for each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+        self._passed = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line is written."""
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._passed = second, 0
+        self._passed += 1
+        return self._passed <= _MOST_LINES_A_SECOND
 
 
 class _UnfailingStream:

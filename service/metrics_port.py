@@ -6,12 +6,13 @@ import errno
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
-from threading import BoundedSemaphore, Thread
+from threading import Thread
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ _PATHS = frozenset({"/", "/metrics"})
 _MOST_CONNECTIONS = 16
 # After how long a connection on which nothing moves is closed.
 _IDLE_S = 10.0
+# After how long a connection makes room for another: a scrape takes less, whoever sends byte by byte more.
+_LONG_S = 10.0
 # How long the end may take.
 _POLL_S = 0.1
 
@@ -96,7 +99,7 @@ def _resolve(address: str) -> tuple[socket.AddressFamily, Any]:
 
 
 class _Server(ThreadingHTTPServer):
-    """Answers each connection on a thread; those over the limit are closed."""
+    """Answers each connection on a thread; those over the limit are closed, or the oldest if it is old."""
 
     request_queue_size = 128  # the default of 5 has others wait a second for a second try
 
@@ -107,7 +110,7 @@ class _Server(ThreadingHTTPServer):
         metrics: CollectorRegistry,
     ) -> None:
         self.address_family = family
-        self._slots = BoundedSemaphore(_MOST_CONNECTIONS)
+        self._started_s: dict[_Socket, float] = {}  # oldest first
         super().__init__(sockaddr, type("_Bound", (_Handler,), {"registry": metrics}))
 
     def server_bind(self) -> None:
@@ -116,15 +119,28 @@ class _Server(ThreadingHTTPServer):
         self.server_port = int(self.server_address[1])
 
     def verify_request(self, request: _Socket, client_address: Any) -> bool:  # noqa: ANN401
-        """Take a slot for a connection, if one is free."""
-        return self._slots.acquire(blocking=False)
+        """Take a connection if there is room, or one that has gone on for long can be ended to make some."""
+        now_s = time.monotonic()
+        if len(self._started_s) >= _MOST_CONNECTIONS:
+            oldest, started_s = next(iter(self._started_s.items()))
+            if now_s - started_s < _LONG_S:
+                return False
+            self._end(oldest)
+        self._started_s[request] = now_s
+        return True
 
     def process_request_thread(self, request: _Socket, client_address: Any) -> None:  # noqa: ANN401
-        """Answer, then free the slot."""
+        """Answer, then leave its room to others."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._slots.release()
+            self._started_s.pop(request, None)
+
+    def _end(self, request: _Socket) -> None:
+        self._started_s.pop(request, None)
+        if isinstance(request, socket.socket):
+            with suppress(OSError):  # it has ended
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: _Socket, client_address: Any) -> None:  # noqa: ANN401
         """Let the log tell of an error, unless it is that the other end has gone."""

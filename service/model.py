@@ -5,19 +5,18 @@ Synchronous and thread-safe; knows nothing of requests, images or the wire.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import lru_cache
 
 import onnxruntime as ort
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from service.batching import batched
+from service.batching import Rows, rows_of
 from service.batching_limits import DEFAULT_LIMITS, BatchingLimits
 from service.binding import Runner, runner_of
 from service.device import RUNTIME_ERRORS, Execution, create_session, ending_within, value_of
@@ -27,8 +26,10 @@ from service.errors import (
     StartupError,
     UnknownLayerError,
 )
-from service.feeds import check_feed, listed
+from service.feeds import check_feed, filled_up, listed
 from service.graph import Array, Graph, Shape, TensorSpec
+from service.layer_names import LayerNames
+from service.portions import Portions
 from service.run_watch import RunWatch
 from service.suspects import Suspects
 from service.taps import TapCounts, TapSessions
@@ -37,12 +38,10 @@ log: FilteringBoundLogger = structlog.get_logger()
 
 InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
 
-ALL_LAYERS = "*"
 RUN_ERRORS: tuple[type[Exception], ...] = (
     *RUNTIME_ERRORS,
     StartupError,
 )  # a tap session's build can fail too
-_LONGEST_NAME = 200  # of a caller's, in an error and in the search for similar ones
 _FAILED = "the model's run failed; the server's log says why"
 
 
@@ -55,13 +54,15 @@ class Model:
 
     Attributes:
         graph: What the file says of itself.
-        digest: SHA-256 of the file, in lower-case hexadecimal.
+        names: What its layers can be asked for by.
+        digest: SHA-256 of the file, or of its files as ModelData tells, in lower-case hexadecimal.
         provider: The execution provider that runs it, as ONNX Runtime names it.
         threads: How many share the work of one operator.
         fallback_reason: Why that is the CPU although a better one was looked for; else empty.
         trial_timeout_s: Most that its first runs may take, before it serves.
         batching: How much its requests may queue and share runs.
         cacheable: Whether a response cache may hold its outputs.
+        rows: Whose rows its outputs and layers have, as runs of unlike items showed.
 
     Args:
         data: The file's bytes.
@@ -71,6 +72,8 @@ class Model:
         cache: Whether its answers may be given again, if it is deterministic.
         watch: Ends runs that take too long; None: they may take for ever.
         suspects: Where runs are noted, as each may crash the process; None: nowhere.
+        rows: See above, if it is known already.
+        digest: Of the files that the data was read of; "": it was one file.
 
     Raises:
         ModelLoadError: It isn't a model that ONNX Runtime can run.
@@ -87,12 +90,14 @@ class Model:
         cache: bool = True,
         watch: RunWatch | None = None,
         suspects: Suspects | None = None,
+        rows: Rows | None = None,
+        digest: str = "",
     ) -> None:
         self._watch = watch or nullcontext()
-        self.batching = batching
         self.graph = graph = Graph.parse(data)
+        self.names = LayerNames(graph)
         self.cacheable = cache and graph.deterministic
-        self.digest = hashlib.sha256(data).hexdigest()
+        self.digest = digest or hashlib.sha256(data).hexdigest()
         self._noted = (suspects or Suspects()).running(self.digest)
         base = create_session(graph.with_outputs(()), execution)
         self._base = runner_of(base)
@@ -109,8 +114,10 @@ class Model:
         self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
         self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
-        with ending_within(execution.trial_timeout_s) as options:
-            self._batched = batched(graph, partial(self.compute, options=options))
+        layers = Portions(graph, execution, lambda shapes: self._sizes(_shape_key(shapes)), self._values)
+        self.rows = rows_of(graph, self._in_trial, layers) if rows is None else rows
+        size = self.fixed_batch
+        self.batching = replace(batching, max_batch_size=size) if size else batching
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -137,20 +144,24 @@ class Model:
         """How often tap sessions were found, built and dropped."""
         return self._taps.counts()
 
+    @property
+    def fixed_batch(self) -> int:
+        """Items of every run, if the model takes no other number and shows each its rows; else 0."""
+        return self.rows.size or 0
+
+    @property
+    def runs_single_items(self) -> bool:
+        """Whether a run may be of one item alone."""
+        return self.rows.size in (0, 1)
+
     def resolve_layers(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Turn the layer names of a request into distinct names; "*" is every layer but
-        the auxiliary ones, in graph order.
+        """Turn what layers are called into distinct names of tensors; see `LayerNames`.
 
         Raises:
             UnknownLayerError: The graph has no such layer.
+            LimitExceededError: There are too many patterns.
         """
-        for name in names:
-            if name != ALL_LAYERS and name not in self.graph.layers:
-                raise UnknownLayerError(self._unknown(name))
-        if ALL_LAYERS not in names:
-            return tuple(dict.fromkeys(names))
-        layers = self.graph.layers.items()
-        return tuple(name for name, layer in layers if not layer.auxiliary or name in names)
+        return self.names.resolve(names).layers
 
     def batches(self, outputs: Iterable[str], feeds: Collection[str] | None = None) -> bool:
         """Tell whether requests for these outputs can share a run: they follow the batch.
@@ -158,10 +169,14 @@ class Model:
         With `feeds`, the inputs that are given: a request that overrides a constant runs alone.
         """
         overrides = feeds is not None and len(feeds) > len(self._required)
-        return not overrides and self._batched.issuperset(outputs)
+        return not overrides and self.rows.following.issuperset(outputs)
 
-    def check_inputs(self, feeds: Mapping[str, Array], *, finite: bool = False) -> None:
+    def check_inputs(
+        self, feeds: Mapping[str, Array], *, finite: bool = False, any_number: bool = False
+    ) -> None:
         """Check arrays against the declared inputs; with `finite`, refuse NaN and infinities too.
+
+        With `any_number`, a model of a fixed batch may be given any number of items: they run in slices.
 
         Raises:
             InvalidRequestError: A name, type, rank or size is not what the model takes.
@@ -169,23 +184,35 @@ class Model:
         known = self._known_inputs
         if not self._required <= feeds.keys() <= known.keys():
             raise InvalidRequestError(f"got the inputs {listed(feeds)}; expected {self._expected()}")
+        any_number = any_number and self.fixed_batch > 0
         for name, array in feeds.items():
-            check_feed(array, known[name], self.graph.foreign.get(name), finite=finite)
+            foreign = self.graph.foreign.get(name)
+            check_feed(array, known[name], foreign, finite=finite, any_number=any_number)
+        if any_number and len(counts := {len(array) for array in feeds.values()}) > 1:
+            raise InvalidRequestError(
+                f"the inputs hold {' and '.join(map(str, sorted(counts)))} items; expected as many in each"
+            )
 
     def estimate_bytes(self, names: Iterable[str], input_shapes: Mapping[str, Sequence[int]]) -> int:
         """Estimate how many bytes these outputs or layers take for inputs of these shapes.
 
         A tensor whose size can't be inferred is taken to be as large as the largest whose size can.
         """
-        sizes = self._sizes(tuple((name, tuple(shape)) for name, shape in sorted(input_shapes.items())))
+        items, batch = 1, self.fixed_batch or 1
+        if batch > 1 and (first := next(iter(input_shapes.values()), ())):
+            items = first[0]
+            input_shapes = {name: (batch, *shape[1:]) for name, shape in input_shapes.items()}
+        sizes = self._sizes(_shape_key(input_shapes))
         largest = max((size for size in sizes.values() if size is not None), default=0)
-        return sum(largest if sizes[name] is None else sizes[name] or 0 for name in names)
+        size = sum(largest if sizes[name] is None else sizes[name] or 0 for name in names)
+        return size if batch == 1 else math.ceil(size * items / batch)
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Run the model and return the named declared outputs and layers.
 
         Args:
-            feeds: Arrays by the names of the inputs, as `check_inputs` wants them.
+            feeds: Arrays by the names of the inputs, as `check_inputs` wants them. A fixed batch may be less
+                than full, if the outputs follow it.
             outputs: What to return; at least one name.
 
         Raises:
@@ -198,10 +225,10 @@ class Model:
             raise InvalidRequestError(f"no output was asked for; expected at least one of {listed(offered)}")
         wanted = frozenset(names)
         for name in wanted - self.graph.fetchable:
-            raise UnknownLayerError(self._unknown(name))
+            raise UnknownLayerError(self.names.unknown(name))
         try:
             with self._watch as options, self._noted:
-                return dict(zip(names, self.compute(feeds, names, options), strict=True))
+                return dict(zip(names, self._compute_filled(feeds, names, options), strict=True))
         except TimeoutError as error:
             log.exception("run ended", digest=self.digest, outputs=names)
             raise ExecutionError(f"the model failed: {error}") from error
@@ -222,6 +249,24 @@ class Model:
             [self.graph.fetch_name(name) for name in names], self._values(feeds), options
         )
         return arrays
+
+    def _in_trial(self, feeds: Mapping[str, Array], names: Sequence[str]) -> Sequence[Array]:
+        with ending_within(self.trial_timeout_s) as options:
+            try:
+                return self.compute(feeds, names, options)
+            except RUNTIME_ERRORS as error:
+                failure = error
+        raise failure  # it wasn't ended, but failed
+
+    def _compute_filled(
+        self, feeds: Mapping[str, Array], names: Sequence[str], options: ort.RunOptions | None
+    ) -> Sequence[Array]:
+        """Fill a fixed batch up for the run, and leave out what that gave, where outputs follow it."""
+        if self.fixed_batch < 2 or not self.batches(names, feeds):
+            return self.compute(feeds, names, options)
+        items = len(next(iter(feeds.values())))
+        full = {name: filled_up(array, self.fixed_batch) for name, array in feeds.items()}
+        return [array[:items] for array in self.compute(full, names, options)]
 
     def _values(self, feeds: Mapping[str, Array]) -> dict[str, Array | ort.OrtValue]:
         foreign = self.graph.foreign
@@ -244,17 +289,13 @@ class Model:
         optional = [spec.name for spec in self.graph.optional_inputs]
         return listed(self._required) + (f" and perhaps {listed(optional)}" if optional else "")
 
-    def _unknown(self, name: str) -> str:
-        shown = json.dumps(name[:_LONGEST_NAME], ensure_ascii=False)
-        if any(spec.name == name for spec in self.inputs):
-            return f"no layer {shown}: it is an input of the model"
-        close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
-        hint = f"did you mean {listed(close)}?" if close else f"the model has {listed(self.graph.layers)}"
-        return f"no layer {shown}; {hint}"
-
 
 def _fallback(wanted: str, actual: str) -> str:
     return "" if actual == wanted else f"{wanted} can't be used; the server's log says why"
+
+
+def _shape_key(input_shapes: Mapping[str, Sequence[int]]) -> InputShapes:
+    return tuple((name, tuple(shape)) for name, shape in sorted(input_shapes.items()))
 
 
 def _size_table(graph: Graph) -> Callable[[InputShapes], Mapping[str, int | None]]:

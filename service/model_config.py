@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,17 +17,22 @@ from pydantic import (
     PositiveInt,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from service.batching_limits import BatchingLimits
 from service.errors import ModelLoadError
+from service.heads import Kind
+from service.imagenet import IMAGENET, imagenet_labels
 from service.model_files import ModelFiles
 from service.preprocess import Preprocessing
 from service.settings import MiB
+from service.text_files import text_of
 
 CONFIG_FILE = "config.toml"
 _MOST_BYTES = 16 * MiB
+_LINE_END = re.compile(r"\r\n?|\n")  # a label may hold what Unicode takes for others
 
 VersionLabel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
@@ -83,13 +89,17 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: tuple[str, ...] | None = None
-    """Names of the classes, in the order of the output."""
+    """Names of the classes, in the order of the output; "imagenet-1k" stands for those of ImageNet."""
     labels_file: str | None = None
     """Instead of labels: a text file beside config.toml, one label a line."""
     output: str | None = None
     """The output that holds the classes; needed where the graph declares several."""
+    head: Kind | None = None
+    """What that output's values are. Unset: the graph tells, or a trial run shows it."""
     softmax: bool | None = None
-    """Whether that output is logits, to be made probabilities. Unset: yes, unless Softmax computes it."""
+    """As earlier releases had it: true is head = "logits", false takes the values for probabilities."""
+    extra_inputs: Mapping[str, Any] = {}
+    """Values of the inputs besides the picture, where they are the same for every picture."""
     preprocessing: Preprocessing | None = None
     """How images are made into the input."""
     refuse_non_finite: bool | None = None
@@ -104,6 +114,22 @@ class ModelConfig(BaseModel):
     """Names that calls may use for versions. Calls that name no version get the one labelled stable."""
     cache: bool = True
     """Whether answers may be given again to equal requests, where the server has a response cache."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _known_labels(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value not in IMAGENET:
+            raise ValueError(f'expected a list of texts, or "{IMAGENET[0]}"')
+        return imagenet_labels()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.head is not None and self.softmax not in (None, self.head is Kind.LOGITS):
+            told = f"softmax = {str(self.softmax).lower()}"
+            raise ValueError(f'head = "{self.head}" contradicts {told}; keep head')
+        return self
 
     def wanted(self, versions: Sequence[int], refused: Collection[int] = ()) -> Sequence[int]:
         """Choose which of the versions there are to serve, ascending; see VersionPolicy."""
@@ -125,7 +151,7 @@ def read_model_config(files: ModelFiles, name: str) -> ModelConfig:
     if data is None:
         return ModelConfig()
     try:
-        config = ModelConfig.model_validate(tomllib.loads(data.decode()))
+        config = ModelConfig.model_validate(tomllib.loads(text_of(data)))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ModelLoadError(f"{CONFIG_FILE}: {problems}") from error
@@ -146,7 +172,7 @@ def _with_labels_from_file(config: ModelConfig, files: ModelFiles, name: str) ->
     if data is None:
         raise ModelLoadError(f"{CONFIG_FILE}: the labels_file {file} is not there")
     try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
+        lines = _LINE_END.split(text_of(data))
+    except ValueError as error:
         raise ModelLoadError(f"{file} can't be read: {error}") from error
     return config.model_copy(update={"labels": tuple(line.strip() for line in lines if line.strip())})

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -106,11 +107,14 @@ class ModelFiles:
             raise ModelLoadError(f"{name} can't be read: {error.strerror}") from error
 
     def stamps(self, model: ModelFolder) -> dict[tuple[str, ...], Stamp | None]:
-        """Stamp the files beside a model's versions, and the model file of each; None where it is missing."""
-        beside = [(model.name, path.name) for path in self.root.joinpath(model.name).iterdir()]
-        stamps = {path: self.stamp(path) for path in beside if not path[-1].startswith(".")}
+        """Stamp the files beside a model's versions and those in them; None where a model file is missing."""
+        paths = self._visible(model.name)
+        for number in model.versions:
+            with suppress(OSError):  # no folder
+                paths += self._visible(model.name, str(number))
+        stamps = {path: self.stamp(path) for path in paths}
         files = {path: stamp for path, stamp in stamps.items() if stamp is not None}
-        return files | {path: self.stamp(path) for path in map(model.model_file, model.versions)}
+        return dict.fromkeys(map(model.model_file, model.versions)) | files
 
     def stamp(self, path: tuple[str, ...]) -> Stamp | None:
         """Stamp the file at a path below the root; None if there is none."""
@@ -121,6 +125,11 @@ class ModelFiles:
         if stat.S_ISDIR(info.st_mode):
             return None
         return Stamp(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+    def _visible(self, *folder: str) -> list[tuple[str, ...]]:
+        """List what is in a folder but what is hidden, as files are while they are being written."""
+        names = [path.name for path in self.root.joinpath(*folder).iterdir()]
+        return [(*folder, name) for name in names if not name.startswith(".")]
 
     def _model(self, folder: Path) -> ModelFolder | None:
         try:

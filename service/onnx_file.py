@@ -10,7 +10,8 @@ from google.protobuf.message import DecodeError
 from structlog.typing import FilteringBoundLogger
 
 from service.errors import ModelLoadError
-from service.tensors import Array, array_of
+from service.file_kinds import other_kind
+from service.tensors import Array, array_of, element_bytes
 from service.told_types import told_types
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -32,29 +33,46 @@ def read_skeleton(data: bytes) -> onnx.ModelProto:
     """Parse a model file, leaving out the data (not the sizes) of every large initializer.
 
     Raises:
-        ModelLoadError: It is empty, not ONNX, cut short, or keeps its weights in other files.
+        ModelLoadError: It is not a complete ONNX model, or weights are in other files still.
     """
-    if not data:
-        raise ModelLoadError("the file is empty; expected an ONNX model")
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError:
-        raise ModelLoadError("the file is not an ONNX model, or only a part of one") from None
-    if not model.graph.output:
-        raise ModelLoadError("the file holds no ONNX graph")
-    function_nodes = (node for function in model.functions for node in function.node)
-    for tensor in (*_graph_tensors(model.graph), *_node_tensors(function_nodes)):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise ModelLoadError(
-                f'the weight "{tensor.name}" is in another file, which the server does not read; '
-                "save the model as one file (onnx.load, then onnx.save)"
-            )
+    model = parsed(data)
+    for tensor in tensors_of(model):
+        # ONNX Runtime would open a file of that name, wherever it is.
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ModelLoadError(f'the weight "{tensor.name}" is in another file, which was not read with it')
     for tensor in model.graph.initializer:
         if is_described_only(tensor):
             for field in _TENSOR_DATA:
                 tensor.ClearField(field)
     # A message keeps the memory of what was cleared, so this is a new one.
     return onnx.load_model_from_string(model.SerializeToString())
+
+
+def parsed(data: bytes) -> onnx.ModelProto:
+    """Parse a model file.
+
+    Raises:
+        ModelLoadError: It is empty, not ONNX, or cut short.
+    """
+    if not data:
+        raise ModelLoadError("the file is empty; expected an ONNX model")
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError:
+        kind = other_kind(data)
+        why = f": it is {kind}" if kind else ", or only a part of one"
+        raise ModelLoadError(f"the file is not an ONNX model{why}") from None
+    if not model.graph.output:
+        raise ModelLoadError("the file holds no ONNX graph")
+    return model
+
+
+def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Find all tensors that a model's file holds: weights and attributes, in subgraphs and functions too."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        yield from _attribute_tensors(function.attribute_proto)
+        yield from _node_tensors(function.node)
 
 
 def is_described_only(tensor: onnx.TensorProto) -> bool:
@@ -70,6 +88,21 @@ def read_constants(data: bytes, names: Collection[str]) -> dict[str, Array]:
         if node.op_type == "Constant" and node.output[0] in names:
             found[node.output[0]] = array_of(node.attribute[0].t)
     return found
+
+
+def constant_sizes(model: onnx.ModelProto) -> dict[str, int]:
+    """Tell how many bytes the values of initializers and Constant nodes take, as far as they hold tensors."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    return {
+        name: element_count(tensor) * element_bytes(tensor.data_type) for name, tensor in constants.items()
+    }
 
 
 def element_count(tensor: onnx.TensorProto) -> int:
@@ -119,7 +152,13 @@ def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def _node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
     for node in nodes:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _graph_tensors(subgraph)
+        yield from _attribute_tensors(node.attribute)
+
+
+def _attribute_tensors(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for subgraph in (attribute.g, *attribute.graphs):
+            yield from _graph_tensors(subgraph)

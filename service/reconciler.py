@@ -6,7 +6,6 @@ was refused is tried again when something in its model's folder changes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +17,7 @@ from service.errors import ModelLoadError, ModelNotReadyError, ModelRefusedError
 from service.folder_view import FolderView, View
 from service.loading import LoadOptions, Version, read_version
 from service.model_config import ModelConfig, read_model_config
+from service.model_data import FilesChangedError, Stamps
 from service.model_files import MODEL_FILE, Stamp
 from service.repository import Entry, ServedModel
 from service.statistics import Change
@@ -37,16 +37,12 @@ class _Followed:
     config: ModelConfig
     beside: Mapping[str, Stamp]
     """The files that the config was read of."""
-    tried: dict[int, Stamp | None] = field(default_factory=dict)
+    tried: dict[int, Stamps] = field(default_factory=dict)
     """The versions that were loaded or refused, and their files."""
     refused: dict[int, str] = field(default_factory=dict)
     """Why, for those of them that were."""
     digests: dict[int, str] = field(default_factory=dict)
     """Of the files of those that serve."""
-
-
-class _ChangedError(Exception):
-    """A file isn't what it was when it was seen."""
 
 
 class Reconciler:
@@ -105,7 +101,7 @@ class Reconciler:
             raise UnknownModelError(f'the model repository holds no model "{name[:100]}"')
         self._unloaded.discard(name)
         if (followed := self._followed.get(name)) is not None:
-            tried = {n: stamp for n, stamp in followed.tried.items() if n not in followed.refused}
+            tried = {n: stamps for n, stamps in followed.tried.items() if n not in followed.refused}
             self._followed[name] = replace(followed, tried=tried)
         self._requested = name
         try:
@@ -140,7 +136,7 @@ class Reconciler:
             return ()
         try:
             return self._change(name, view)
-        except (_ChangedError, ModelNotReadyError):  # it will be seen when it has settled again
+        except (FilesChangedError, ModelNotReadyError):  # it will be seen when it has settled again
             del self._seen[name]
             self._change_over.abort(name)
             self._commit(name, view)
@@ -169,7 +165,7 @@ class Reconciler:
             return former.config
         config = read_model_config(self._view.files(), name)
         if not self._view.unchanged({(name, file): stamp for file, stamp in view.beside.items()}):
-            raise _ChangedError
+            raise FilesChangedError
         return config
 
     def _attempt(self, name: str, view: View, config: ModelConfig, former: _Followed | None) -> _Followed:
@@ -185,10 +181,10 @@ class Reconciler:
             _keep_tried(new, former, view, serving)
         while missing := [n for n in _wanted(new, view, serving) if n not in new.tried]:
             for number in missing:
-                new.tried[number] = stamp = view.versions.get(number)
+                new.tried[number] = stamps = view.versions.get(number, {})
                 current = serving.get(number) if same else None
                 try:
-                    new.digests[number] = self._prepare(Version(name, number, config), stamp, current)
+                    new.digests[number] = self._prepare(Version(name, number, config), stamps, current)
                 except ModelLoadError as error:
                     new.refused[number] = str(error)
                     self._count(name, "refused", str(number), str(error))
@@ -196,27 +192,31 @@ class Reconciler:
             _check_config(new, view, serving, same=same)
         return new
 
-    def _prepare(self, version: Version, stamp: Stamp | None, current: ServedModel | None) -> str:
-        """Try a version, and load it beside what serves; return the digest of its file.
+    def _prepare(self, version: Version, stamps: Stamps, current: ServedModel | None) -> str:
+        """Try a version, and load it beside what serves; return its digest.
 
         Raises:
             ModelLoadError: it can't be served.
+            FilesChangedError: its files aren't these any more.
         """
-        path = (version.name, str(version.number), MODEL_FILE)
-        if not self._view.unchanged({path: stamp}):
-            raise _ChangedError
-        data = read_version(self._view.files(), version, self._options)
-        digest = hashlib.sha256(data).hexdigest()
-        if current is not None and current.model.digest == digest:
-            return digest
-        if version.name == self._requested:
-            self._change_over.release(digest)
+        reading = read_version(self._view.files(), version, self._options, stamps)
+        serving = current.model.digest if current is not None else ""
+        if reading.is_alone and reading.finish().digest == serving:
+            return serving
         self._change_over.announce(version)
-        reason = self._trial.refuse(data, version, self._options)
-        del data
-        reason = reason or self._change_over.prepare(version, digest)
-        if not self._view.unchanged({path: stamp}):
-            raise _ChangedError
+        read: Stamps = {MODEL_FILE: stamps.get(MODEL_FILE)}
+        if not (reason := self._trial.refuse(reading, version, self._options)):
+            found = reading.finish()
+            read, digest = found.stamps, found.digest
+            del reading, found  # loading reads anew
+            if digest == serving:
+                return digest
+            if version.name == self._requested:
+                self._change_over.release(digest)
+            reason = self._change_over.prepare(version, digest)
+        folder = (version.name, str(version.number))
+        if not self._view.unchanged({(*folder, file): stamp for file, stamp in read.items()}):
+            raise FilesChangedError
         if reason:
             raise ModelLoadError(reason)
         self._count(version.name, "loaded", str(version.number))
@@ -262,7 +262,7 @@ def _at_start(entries: Iterable[Entry], view: View, config: ModelConfig) -> _Fol
     followed = _Followed(config, view.beside)
     for entry in entries:
         number = int(entry.version)
-        followed.tried[number] = view.versions.get(number)
+        followed.tried[number] = view.versions.get(number, {})
         if entry.served is not None:
             followed.digests[number] = entry.served.model.digest
         else:
@@ -272,10 +272,10 @@ def _at_start(entries: Iterable[Entry], view: View, config: ModelConfig) -> _Fol
 
 def _keep_tried(new: _Followed, former: _Followed, view: View, serving: Collection[int]) -> None:
     """Leave out versions whose files changed, and those that were dropped in the meantime."""
-    for number, stamp in former.tried.items():
+    for number, stamps in former.tried.items():
         dropped = number not in serving and number not in former.refused
-        if view.versions.get(number) == stamp and not dropped:
-            new.tried[number] = stamp
+        if view.versions.get(number, {}) == stamps and not dropped:
+            new.tried[number] = stamps
             if number in former.refused:
                 new.refused[number] = former.refused[number]
             else:

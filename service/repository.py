@@ -15,6 +15,7 @@ from typing import NamedTuple
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
 from service.model import Model
+from service.non_finite import OriginSearch
 from service.statistics import ChangeCounts, Statistics
 from service.suspects import QUARANTINED
 
@@ -30,6 +31,10 @@ class ServedModel:
     finite: bool
     """Whether NaN and infinities in its inputs are refused."""
     statistics: Statistics = field(default_factory=Statistics)
+    origins: OriginSearch = field(default_factory=OriginSearch)
+    """Finds where NaN begins, should it answer so."""
+    not_a_classifier: str = ""
+    """Why it is no image classifier, and what in config.toml would make it one; empty if it is one."""
 
     def classifier(self) -> Classifier:
         """Return how it classifies.
@@ -38,9 +43,7 @@ class ServedModel:
             InvalidRequestError: it is no image classifier.
         """
         if self.classifier_or_none is None:
-            raise InvalidRequestError(
-                f'model "{self.name}" is no classifier: it needs one input and one float output [N, classes]'
-            )
+            raise InvalidRequestError(f'model "{self.name}" is no image classifier: {self.not_a_classifier}')
         return self.classifier_or_none
 
 

@@ -26,7 +26,7 @@ from service.control import Control
 from service.cpus import available_cpus
 from service.following import following
 from service.from_settings import load_repository, request_limits, response_cache, transport_limits
-from service.health import add_health
+from service.health import Health
 from service.listening import listening
 from service.measurements import answer_for
 from service.metrics_port import metrics_served
@@ -92,10 +92,9 @@ async def running_server(settings: Settings, peers: Peers | None = None) -> Asyn
         dispatcher = _dispatcher(settings, repository, scheduler, workers, draining, peers, control, tracers)
         shared = peers.count > 1
         limits = transport_limits(settings)
-        transport = GrpcioTransport(dispatcher, limits, guard, reuse_port=shared)
-        health = add_health(transport.server, _HEALTH_NAMES)
-        if settings.reflection:
-            add_reflection(transport.server)
+        health = Health(_HEALTH_NAMES)
+        services = [health.add_to, *([add_reflection] if settings.reflection else [])]
+        transport = GrpcioTransport(dispatcher, limits, guard, services, reuse_port=shared)
         await asyncio.to_thread(peers.join)
         if followed is not None:
             followed.begin()

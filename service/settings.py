@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     """Offer RepositoryModelLoad and RepositoryModelUnload."""
 
     max_model_bytes: PositiveInt = 2 * 1024 * MiB - 1
-    """Largest model file, as large as ONNX files can be. Loading takes several times its size in memory."""
+    """Largest model, all its files together; ONNX allows no more. Loading takes several times its size."""
 
     grpc_address: str = "127.0.0.1:8001"
     """Address to listen on. Port 0 lets the system choose; the line printed at the start tells which."""
@@ -80,13 +80,19 @@ class Settings(BaseSettings):
     """Address of the metrics. Empty: none. If it is in use that is an error, unless it is this default."""
 
     transport: Literal["auto", "native", "grpcio"] = "auto"
-    """What carries the calls. native is several times faster; auto takes it where it is installed."""
+    """What carries the calls. native is several times faster; auto takes it where clients are trusted."""
+
+    trusted_clients: bool = False
+    """Clients are trusted, or a proxy bounds what they send. On a loopback address they always are."""
 
     workers: PositiveInt | Literal["auto"] = 1
     """Processes that share the port. auto: one a CPU. Each has its own models, queues and limits of them."""
 
     crashes_until_quarantine: NonNegativeInt = 3
     """Crashes of workers in ten minutes after which the version that ran is served no more. 0: never."""
+
+    worker_timeout_s: PositiveFloat = 10.0
+    """How long a worker may give no sign of life, in seconds. Then it hangs, and is replaced."""
 
     tls_cert: Path | None = None
     """PEM file with the server's certificate. With it and its key calls come over TLS alone, grpcio's."""
@@ -176,6 +182,9 @@ class Settings(BaseSettings):
 
     run_timeout_s: PositiveFloat = 60.0
     """How long one run of a model may take, in seconds. Then it is ended and its requests fail: it hangs."""
+
+    max_streams: PositiveInt = 1024
+    """Most streams that are open in a worker at once. One more is refused with RESOURCE_EXHAUSTED."""
 
     max_stream_in_flight: PositiveInt = 64
     """Requests of one stream that are worked on at once. The next is read when one is answered."""

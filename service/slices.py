@@ -6,9 +6,13 @@ from functools import partial
 from threading import Lock
 
 import numpy as np
+import structlog
+from structlog.typing import FilteringBoundLogger
 
-from service.errors import CancelledError, ServiceError
-from service.job import Job, Result
+from service.errors import CancelledError, InternalError, ServiceError
+from service.job import Arrays, Job, Result
+
+_log: FilteringBoundLogger = structlog.get_logger()
 
 
 def sliced(job: Job, size: int) -> Job:
@@ -64,12 +68,32 @@ class _Slices:
         elif not self._missing:
             self._job.done(self._whole())
 
-    def _whole(self) -> Result:
+    def _whole(self) -> Result | ServiceError:
         results = [self._results[start] for start in sorted(self._results)]
+        try:
+            outputs = {} if self._job.each_alone else self._joined()
+        except Exception:  # noqa: BLE001 - whatever it is, the job has to end
+            _log.exception("unexpected error in joining slices")
+            return InternalError("the parts of the answer can't be joined")
         return Result(
-            {name: np.concatenate([r.outputs[name] for r in results]) for name in results[0].outputs},
+            outputs,
             results[0].queue_ns,
             sum(result.compute_ns for result in results),
             max(result.run_batch_size for result in results),
             sum(result.executions for result in results),
+            items=tuple(result.outputs for result in results) if self._job.each_alone else (),
         )
+
+    def _joined(self) -> Arrays:
+        """Join the slices' outputs along axis 0.
+
+        Raises:
+            ValueError: one hasn't an item of its slice in each row.
+        """
+        parts = sorted(self._results.items())
+        for start, result in parts:
+            items = min(self._size, self._job.size - start)
+            for name, array in result.outputs.items():
+                if array.shape[:1] != (items,):
+                    raise ValueError(f"{name} has shape {array.shape} for {items} items")
+        return {name: np.concatenate([r.outputs[name] for _, r in parts]) for name in parts[0][1].outputs}

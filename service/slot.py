@@ -94,6 +94,14 @@ class Slot:
                 self._worker.kill()
         self._thread.join()
 
+    def look_after(self, timeout_s: float) -> None:
+        """End a process that serves and hasn't given a sign of life for so long; another takes its place."""
+        with self._lock:
+            worker = self._worker if self.models is not None else None
+        if worker is not None and (silent_s := worker.silent_s()) > timeout_s:
+            self._reason = f"worker {self.number} hung: no sign of life for {silent_s:.0f} s"
+            worker.kill()
+
     def ask(self, question: str, argument: JSON) -> Future[JSON] | None:
         """Ask the process, if it is there and has answers."""
         return self._worker.channel.ask(question, argument) if self._worker and self._joined else None

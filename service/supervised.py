@@ -20,6 +20,8 @@ CENSUS = "census"
 RELEASE = "release"
 # What the supervisor tells a worker; every other question is for its peers' answers.
 STOP = "stop"
+# What it asks again and again: the answer comes from the thread that takes calls.
+ALIVE = "alive"
 
 _ANSWERERS = 4
 # The supervisor waits for all workers, and is given this much longer, or this long by itself.

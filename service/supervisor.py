@@ -10,12 +10,17 @@ from dataclasses import asdict
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+import structlog
+from structlog.typing import FilteringBoundLogger
+
 from service.channel import JSON
 from service.errors import StartupError
 from service.peers import QUARANTINE, Census
 from service.quarantine import Quarantine
 from service.slot import REMEMBERED, Slot
 from service.supervised import ASK_ALL, CENSUS, RELEASE
+
+_log: FilteringBoundLogger = structlog.get_logger()
 
 # How often that is asked for which outlives a worker: what is newer dies with it.
 _REMEMBER_EVERY_S = 1.0
@@ -26,14 +31,25 @@ _TELL_S = 2.0
 class Supervisor:
     """The workers of one port."""
 
-    def __init__(self, count: int, arguments: Sequence[str], crashes: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        arguments: Sequence[str],
+        crashes: int = 0,
+        hang_s: float = 10.0,
+        end_s: float = 60.0,
+    ) -> None:
         """Prepare.
 
         Args:
             count: How many workers.
             arguments: The flags that they take.
             crashes: After how many a version is quarantined; 0: never.
+            hang_s: After how long without a sign of life a worker is replaced.
+            end_s: What workers may take to end once they are told to.
         """
+        self._hang_s = hang_s
+        self._end_s = end_s
         self._answerers = ThreadPoolExecutor(2 * count, thread_name_prefix="answer")
         # Signal handlers may put into a SimpleQueue. None: a slot has changed.
         self._events: SimpleQueue[signal.Signals | None] = SimpleQueue()
@@ -124,14 +140,21 @@ class Supervisor:
                 if (event := self._events.get(timeout=_REMEMBER_EVERY_S)) is not None:
                     return event
             except Empty:
+                for slot in self._slots:
+                    slot.look_after(self._hang_s)
                 for question in REMEMBERED:
                     self.ask_all(question, None, _REMEMBER_EVERY_S)
 
     def _until_ended(self) -> signal.Signals | None:
-        """Wait for the workers to drain and end; return a signal if it comes first."""
+        """Wait for the workers to drain and end, not for ever; return a signal if it comes first."""
+        end_s = time.monotonic() + self._end_s
         while not all(slot.ended for slot in self._slots):
-            if (event := self._events.get()) is not None:
-                return event
+            try:
+                if (event := self._events.get(timeout=max(0.0, end_s - time.monotonic()))) is not None:
+                    return event
+            except Empty:
+                _log.error("workers did not end in time; ending them", seconds=self._end_s)
+                return None
         return None
 
     def _answer(self, question: str, argument: JSON) -> JSON:

@@ -20,8 +20,11 @@ _NARROW_INTEGERS: dict[int, tuple[type[np.integer[Any]], tuple[int, int]]] = {
     TensorProto.UINT4: (np.uint8, (0, 15)),
     TensorProto.UINT2: (np.uint8, (0, 3)),
 }
-# Types with several elements to a byte.
-_PACKED = {*_NARROW_INTEGERS, TensorProto.FLOAT4E2M1}
+# Types with several elements to a byte, and how many bits each takes.
+_PACKED: dict[int, int] = {
+    **dict.fromkeys((TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1), 4),
+    **dict.fromkeys((TensorProto.INT2, TensorProto.UINT2), 2),
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ def foreign_element(value: onnx.TypeProto) -> int | None:
     return element if _is_foreign(element) else None
 
 
+def element_bytes(element: int) -> int:
+    """Tell how many bytes an element of this ONNX type takes as it is handed over; 0 for texts."""
+    dtype = _held_as(element)
+    return dtype.itemsize if dtype is not None and not dtype.hasobject else 0
+
+
 def wider_element(element: int) -> int:
     """Return the ONNX element type that stands for one that numpy lacks."""
     return onnx.helper.np_dtype_to_tensor_dtype(_wider_type(element))
@@ -104,6 +113,15 @@ def array_of(tensor: TensorProto) -> Array:
     """Return a constant's value, widened if numpy lacks its type."""
     array = numpy_helper.to_array(tensor)
     return array.astype(_wider_type(tensor.data_type)) if _is_foreign(tensor.data_type) else array
+
+
+def byte_count(element: int, count: int) -> int | None:
+    """Tell how many bytes this many elements take as raw data; None for texts and unknown types."""
+    dtype = _numpy_type(element)
+    if dtype is None or dtype.kind == "O":
+        return None
+    bits = _PACKED[element] if element in _PACKED else 8 * dtype.itemsize
+    return (count * bits + 7) // 8
 
 
 def _held_as(element: int) -> np.dtype[Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import tempfile
 import tomllib
@@ -14,6 +15,7 @@ from tomlkit.exceptions import TOMLKitError
 from service.errors import StartupError
 from service.model_config import CONFIG_FILE, ModelConfig
 from service.model_files import ModelFiles, ModelFolder
+from service.text_files import text_of
 
 _TABLE = "version_labels"
 _MODE = 0o644
@@ -29,7 +31,9 @@ def set_label(folder: Path, name: str, label: str, version: int | None) -> None:
     if version is not None and version not in model.versions:
         raise StartupError(f'model "{name}" has no version {version} in {folder}; it has {_listed(model)}')
     file = (folder / name / CONFIG_FILE).resolve()
-    _replace(file, _edited(file.read_text() if file.exists() else "", label, version))
+    data = file.read_bytes() if file.exists() else b""
+    mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+    _replace(file, mark + _edited(data, label, version))
 
 
 def version_before(folder: Path, name: str, version: int) -> int:
@@ -56,9 +60,9 @@ def _listed(model: ModelFolder) -> str:
     return ", ".join(map(str, model.versions))
 
 
-def _edited(text: str, label: str, version: int | None) -> str:
+def _edited(data: bytes, label: str, version: int | None) -> bytes:
     try:
-        document = tomlkit.parse(text)
+        document = tomlkit.parse(text_of(data))
         labels = document.setdefault(_TABLE, tomlkit.table())
         if version is None:
             labels.pop(label, None)
@@ -70,18 +74,18 @@ def _edited(text: str, label: str, version: int | None) -> str:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         raise StartupError(f"{CONFIG_FILE}: {place}: {problem['msg']}") from error
-    except (TOMLKitError, tomllib.TOMLDecodeError) as error:
+    except (TOMLKitError, ValueError) as error:
         raise StartupError(f"{CONFIG_FILE} can't be read: {error}") from error
-    return edited
+    return edited.encode()
 
 
-def _replace(file: Path, text: str) -> None:
+def _replace(file: Path, data: bytes) -> None:
     """Put a new file in the place of the old one, at once and for good."""
     mode = file.stat().st_mode if file.exists() else _MODE
     descriptor, new = tempfile.mkstemp(dir=file.parent, prefix=f".{CONFIG_FILE}.")
     try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)

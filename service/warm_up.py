@@ -81,7 +81,7 @@ def _batch_sizes(model: Model, outputs: Sequence[str]) -> Iterator[int]:
     if _input_bytes(model) > _MOST_BYTES:
         return
     yield 1
-    if model.batches(outputs):
+    if model.batches(outputs) and not model.fixed_batch:
         largest = min(model.batching.max_batch_size, _MOST_BYTES // max(1, _bytes_an_item(model)))
         size = 2
         while size < largest:

@@ -17,7 +17,7 @@ from service.errors import StartupError
 from service.logs import configure_logs
 from service.port import closed_first
 from service.settings import Settings, parse_settings
-from service.supervised import Supervised
+from service.supervised import ALIVE, Supervised
 
 _FAILED = 1
 
@@ -43,11 +43,17 @@ async def _serve(settings: Settings, peers: Supervised) -> None:
     # Imported late, as it takes long, and a signal that comes before it is handled ends the process.
     from service.server import running_server
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, peers.stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, peers.stop.set)
+    peers.answer(ALIVE, lambda _: asyncio.run_coroutine_threadsafe(_take_turn(), loop).result())
     async with running_server(settings, peers) as server:
         with closed_first():
             peers.serving(server.models)
             await asyncio.to_thread(peers.stop.wait)
+
+
+async def _take_turn() -> None:
+    """Tell by its end that the event loop has its turns."""
 
 
 if __name__ == "__main__":

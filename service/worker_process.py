@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 
-from service.channel import Answer, Channel
+from service.channel import JSON, Answer, Channel
+from service.supervised import ALIVE
 from service.suspects import CRASHES, new_record, suspect_in
 
 # What a process may take to end once it has closed its channel.
@@ -46,6 +48,15 @@ class WorkerProcess:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
         self.channel = Channel(ours, answer, answerers)
+        self._alive: Future[JSON] | None = None
+        self._asked_s = 0.0
+
+    def silent_s(self) -> float:
+        """Tell for how many seconds it has owed a sign of life; asks for one if it owes none."""
+        if self._alive is None or self._alive.done():
+            self._asked_s = time.monotonic()
+            self._alive = self.channel.ask(ALIVE)
+        return time.monotonic() - self._asked_s
 
     def run_to_its_end(self) -> str:
         """Listen to it until it ends; say how, to be read after its name."""

@@ -34,6 +34,7 @@ DOCUMENTS = [
     "docs/benchmarks.md",
     "docs/limits.md",
     "docs/metrics.md",
+    "docs/models.md",
 ]
 FEATURELENS = Path(sys.executable).with_name("featurelens")
 ADDRESS = "127.0.0.1:8001"

@@ -66,6 +66,6 @@ _OPTIONS = inspect.signature(_connect, eval_str=True).parameters
 
 def _read_token(file: Path) -> str:
     try:
-        return file.read_text().strip()
+        return file.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"can't read the token in {file}: {error}") from error

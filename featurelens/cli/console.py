@@ -6,6 +6,7 @@ rich is loaded when something is drawn with it: `featurelens serve` lives long a
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -83,7 +84,25 @@ def _print_plain(lines: Sequence[Sequence[str]]) -> None:
 
 def print_json(value: object) -> None:
     """Print a value as JSON in ASCII, which any terminal and any file name survives."""
-    print(json.dumps(value, indent=2))
+    print(as_json(value, indent=2))
+
+
+def as_json(value: object, *, indent: int | None = None, ascii_only: bool = True) -> str:
+    """Write a value as JSON; NaN and infinities, which JSON has no numbers for, as null."""
+    return json.dumps(finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def finite(value: object) -> object:
+    """Return the value with None in place of every NaN and infinity in it."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {key: finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [finite(each) for each in value]
+        case _:
+            return value
 
 
 def printable(text: str) -> str:

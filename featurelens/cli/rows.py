@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from featurelens.cli.console import CommandError
+from featurelens.cli.console import CommandError, as_json, finite
 
 COLUMNS = ("path", "label", "probability", "top", "error")
 Row = Mapping[str, Any]
@@ -20,11 +19,13 @@ def _csv_writer(file: IO[str]) -> Callable[[Row], object]:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     # A missing value is an empty cell; `top` is JSON text, for CSV has no lists.
-    return lambda row: writer.writerow({**row, "top": json.dumps(row["top"], ensure_ascii=False)})
+    return lambda row: writer.writerow(
+        {**{key: finite(cell) for key, cell in row.items()}, "top": as_json(row["top"], ascii_only=False)}
+    )
 
 
 def _json_writer(file: IO[str]) -> Callable[[Row], object]:
-    return lambda row: file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return lambda row: file.write(as_json(row, ascii_only=False) + "\n")
 
 
 def _is_csv(path: Path) -> bool:

@@ -13,6 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from threading import Lock
 
+import structlog
+from structlog.typing import FilteringBoundLogger
+
 from service.api.tally import Tally
 from service.api.tracing.context import Metadata, callers_span
 from service.errors import (
@@ -22,6 +25,8 @@ from service.errors import (
     InvalidRequestError,
     ServiceError,
 )
+
+_log: FilteringBoundLogger = structlog.get_logger()
 
 _MAX_ID_CHARACTERS = 256
 # Ids of calls that come without one: unique in the world by the process's part, cheap by counting.
@@ -174,9 +179,12 @@ class Call(ABC):
                 return False
             self._ended = True
         duration_ns = time.perf_counter_ns() - self.started_ns
-        if self.tally is not None:
-            self.tally.count(duration_ns, error)
-        self._observe(self, error, duration_ns)
+        try:
+            if self.tally is not None:
+                self.tally.count(duration_ns, error)
+            self._observe(self, error, duration_ns)
+        except Exception:  # noqa: BLE001 - what is counted or logged keeps nobody from the answer
+            _log.exception("unexpected error in counting a call", **self.ids())
         if self._on_end is not None:
             self._on_end()
             self._on_end = None  # it may hold the call: no cycle is left for the garbage collector

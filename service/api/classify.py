@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +16,15 @@ from protos.tensors import pack, unpack
 from service.api.call import Call
 from service.api.dispatch import failing
 from service.api.limits import RequestLimits
+from service.api.per_image import PerImage, must_run_alone, per_image
 from service.api.pictures import prepare_all
 from service.api.scores import encode_scores
 from service.api.status import status_of
 from service.api.tally import Tally
 from service.api.wire import text
 from service.classifier import Classifier
-from service.errors import InvalidRequestError, ServiceError
+from service.errors import InvalidRequestError, NonFiniteOutputError, ServiceError
+from service.feeds import is_finite
 from service.job import Job, Result, run_key
 from service.model import Model
 from service.repository import Repository, ServedModel
@@ -45,10 +47,13 @@ class _Plan:
     served: ServedModel
     classifier: Classifier
     layers: tuple[str, ...]
+    resolved: Mapping[str, Sequence[str]]
     top_k: int
     preprocess: bool
     return_input: bool
     frame: Frame
+    item: str
+    """What an item is called, with {} for its number."""
 
 
 class ClassifyMethod:
@@ -88,7 +93,7 @@ class ClassifyMethod:
         served = self._repository.get(request.model, request.version)
         tally = call.tally = Tally(served)
         self._limits.check_layers(len(request.layers))
-        layers = _sendable(served.model, request.layers)
+        layers, resolved = _sendable(served.model, request.layers)
         self._limits.check_layers(len(layers))
         return _Plan(
             call=call,
@@ -96,10 +101,12 @@ class ClassifyMethod:
             served=served,
             classifier=served.classifier(),
             layers=layers,
+            resolved=resolved,
             top_k=request.top_k,
             preprocess=request.preprocessing != pb.PREPROCESSING_NONE,
             return_input=request.return_input,
             frame=frame,
+            item="images[{}]" if request.WhichOneof("input") == "images" else "item {} of the tensor",
         )
 
     def _decode(self, plan: _Plan, images: Sequence[bytes]) -> None:
@@ -114,15 +121,18 @@ class ClassifyMethod:
 
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
-        feeds = {plan.classifier.input.name: feed}
-        model.check_inputs(feeds, finite=plan.served.finite)
-        self._limits.check_count(len(feed), "items along axis 0 of the tensor")
-        self._check_response_size(plan, feed)
-        plan.tally.layers = len(plan.layers)
+        feeds = plan.classifier.feeds(feed, model.inputs)
         outputs = tuple(dict.fromkeys((plan.classifier.output, *plan.layers)))
+        images = len(feed) if feed.ndim else 0  # which the check of the inputs refuses
+        alone = must_run_alone(model, plan.classifier.output, plan.layers, images)
+        # One by one, a fixed batch of one takes any number too.
+        model.check_inputs(feeds, finite=plan.served.finite, any_number=alone or model.batches(outputs))
+        self._limits.check_count(len(feed), "items along axis 0 of the tensor")
+        self._check_response_size(plan, feed, alone=alone)
+        plan.tally.layers = len(plan.layers)
         done = partial(self._finish, plan, feed, decode_ns)
         key = run_key(model, feeds, outputs, len(feed))
-        job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key)
+        job = Job(model, feeds, outputs, len(feed), done, plan.call.abandoned, run_key=key, each_alone=alone)
         plan.tally.queued_ns = job.queued_ns
         self._scheduler.submit(job)
 
@@ -132,7 +142,13 @@ class ClassifyMethod:
             if isinstance(outcome, ServiceError):
                 raise outcome
             started_ns = time.perf_counter_ns()
-            response = _encoded(plan, feed, decode_ns, outcome)
+            following = plan.served.model.rows.following
+            told = per_image(outcome, len(feed), plan.classifier.output, plan.layers, following)
+            probabilities = plan.classifier.probabilities(told.rows)
+            if not is_finite(probabilities):
+                self._workers.submit(_refuse, plan, feed, probabilities)
+                return
+            response = _encoded(plan, feed, decode_ns, outcome, told, probabilities)
             answer = plan.frame(plan.call.request_id, response)
             self._limits.check_answer(len(answer))
             plan.tally.inference = Inference(
@@ -148,9 +164,10 @@ class ClassifyMethod:
             plan.tally.run_batch_size = outcome.run_batch_size
             plan.call.succeed(answer)
 
-    def _check_response_size(self, plan: _Plan, feed: np.ndarray) -> None:
-        shapes = {plan.classifier.input.name: feed.shape}
-        estimate = plan.served.model.estimate_bytes(plan.layers, shapes) if plan.layers else 0
+    def _check_response_size(self, plan: _Plan, feed: np.ndarray, *, alone: bool) -> None:
+        runs, items = (len(feed), 1) if alone else (1, len(feed))
+        shapes = {plan.classifier.input.name: (items, *feed.shape[1:])}
+        estimate = runs * plan.served.model.estimate_bytes(plan.layers, shapes) if plan.layers else 0
         self._limits.check_estimate(estimate + (feed.nbytes if plan.return_input else 0))
 
 
@@ -176,13 +193,22 @@ def _parse(data: bytes) -> pb.ClassifyRequest:
         raise InvalidRequestError("the request is not an encoded ClassifyRequest") from error
 
 
-def _sendable(model: Model, names: Sequence[str]) -> tuple[str, ...]:
-    """Resolve layer names; strings, which a Tensor can't hold, are left out of "*" and refused by name."""
-    layers = model.resolve_layers(names)
-    strings = {name for name in layers if model.graph.layers[name].spec.dtype == np.object_}
+def _sendable(model: Model, names: Sequence[str]) -> tuple[tuple[str, ...], Mapping[str, Sequence[str]]]:
+    """Resolve layer names; strings, which a Tensor can't hold, are left out of patterns and refused by name.
+
+    Returns the layers, and those that each name stands for which is no layer's.
+    """
+    resolution = model.names.resolve(names)
+    strings = {name for name in resolution.layers if model.graph.layers[name].spec.dtype == np.object_}
+    if not strings:
+        return resolution.layers, resolution.meant
     if asked := strings.intersection(names):
         raise InvalidRequestError(f'layer "{min(asked)}" holds strings, which can\'t be returned here')
-    return tuple(name for name in layers if name not in strings)
+
+    def sendable(layers: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in layers if name not in strings)
+
+    return sendable(resolution.layers), {asked: sendable(found) for asked, found in resolution.meant.items()}
 
 
 def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:
@@ -197,13 +223,46 @@ def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:
     return feed
 
 
-def _encoded(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> bytes:
+def _refuse(plan: _Plan, feed: np.ndarray, probabilities: np.ndarray) -> None:
+    """End a call whose answer isn't finite and say where that begins, which takes a run; so on a worker."""
+    with failing(plan.call):
+        if (reason := plan.call.abandoned()) is not None:
+            raise reason
+        model, classifier = plan.served.model, plan.classifier
+        wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist()
+        items = plan.item.format(wrong[0]) + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        if not is_finite(feed[wrong[0]]):
+            raise InvalidRequestError(
+                f"{items} has NaN or infinity, and so has the answer; send finite numbers"
+            )
+        alone = classifier.feeds(_one(feed, wrong[0], classifier), model.inputs)
+        where = plan.served.origins.explain(model, alone, classifier.output)
+        raise NonFiniteOutputError(
+            f'the model answers with NaN or infinity in "{classifier.output}" for {items}, '
+            f"of which no probabilities can be made; {where}"
+        )
+
+
+def _one(feed: np.ndarray, at: int, classifier: Classifier) -> np.ndarray:
+    """Take one item, as often as the model's batch has places if it is fixed."""
+    places = (classifier.input.shape or (None,))[0] or 1
+    return np.repeat(feed[at : at + 1], places, axis=0)
+
+
+def _encoded(
+    plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result, told: PerImage, probabilities: np.ndarray
+) -> bytes:
     response = pb.ClassifyResponse(
         id=plan.call.request_id,
         model=plan.served.name,
         version=plan.served.version,
         digest=plan.served.model.digest,
-        feature_maps=[pack(result.outputs[layer], layer) for layer in plan.layers],
+        feature_maps=[pack(told.rows[layer], layer) for layer in plan.layers if layer not in told.alone],
+        layers_alone=[
+            pb.LayerAlone(name=layer, tensors=[pack(tensor, layer) for tensor in tensors])
+            for layer, tensors in told.alone.items()
+        ],
+        resolved=[pb.ResolvedLayer(asked=asked, names=names) for asked, names in plan.resolved.items()],
         timings=pb.Timings(
             decode_ns=decode_ns,
             queue_ns=result.queue_ns,
@@ -213,7 +272,6 @@ def _encoded(plan: _Plan, feed: np.ndarray, decode_ns: int, result: Result) -> b
     )
     if plan.return_input:
         response.input.CopyFrom(pack(feed, plan.classifier.input.name))
-    probabilities = plan.classifier.probabilities(result.outputs)
     # A message's encoded fields may come in any order.
     scores = encode_scores(probabilities, plan.classifier.labels, plan.top_k)
     return response.SerializeToString() + scores

@@ -13,7 +13,7 @@ from service.device import create_session, installed_providers
 from service.errors import StartupError
 from service.from_settings import execution_of, load_repository
 from service.providers import CPU
-from service.repository import Entry
+from service.repository import Entry, ServedModel
 from service.settings import Settings
 
 _IGNORED = "ignored in the model repository"
@@ -50,7 +50,14 @@ def _version(entry: Entry) -> Finding:
     if entry.served is None:
         return bad(check, entry.reason, "correct the file, or take it away")
     model = entry.served.model
-    return good(check, f"{len(model.graph.layers)} layers, on {model.provider}")
+    return good(check, f"{len(model.graph.layers)} layers, on {model.provider}; {_use(entry.served)}")
+
+
+def _use(served: ServedModel) -> str:
+    if served.classifier_or_none is None:
+        return f"no image classifier: {served.not_a_classifier}"
+    head = served.classifier_or_none.head
+    return f'classes in "{head.output}", {head.kind}: {head.reason}'
 
 
 def _ignored(lines: list[MutableMapping[str, Any]]) -> list[Finding]:

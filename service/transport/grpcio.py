@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from math import inf
 from urllib.parse import quote
 
@@ -13,7 +13,8 @@ from service.api.call import Call, Observe
 from service.api.dispatch import Dispatcher, Handler, StreamMethod
 from service.api.status import status_of
 from service.auth import Guard
-from service.errors import DrainingError, ServiceError, StartupError
+from service.errors import DrainingError, ServiceError
+from service.transport.accepting import AcceptingServer, Tls
 from service.transport.connections import ConnectionWatch
 from service.transport.doorkeeper import Doorkeeper
 from service.transport.limits import REQUEST_ID_KEY, TransportLimits, request_id_in, status_message
@@ -23,14 +24,18 @@ from service.transport.unread import Backlog, UnreadAnswers
 _QUIET_S = 0.05
 _MOST_WAIT_S = 1.0
 
+_SHUTTING_DOWN = "the server is shutting down; try another one"
+
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class GrpcioTransport:
-    """A server of every method of a dispatcher.
+    """A server of every method of a dispatcher, and of the standard services.
 
     Attributes:
-        server: for the standard services, to be added before the start.
+        limits: what it enforces.
+        backlog: answers that wait for their streams.
+        streams: those that are open.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class GrpcioTransport:
         dispatcher: Dispatcher,
         limits: TransportLimits,
         guard: Guard | None = None,
+        services: Sequence[Callable[[grpc.aio.Server], None]] = (),
         *,
         reuse_port: bool = False,
     ) -> None:
@@ -46,41 +52,46 @@ class GrpcioTransport:
         Args:
             dispatcher: The methods.
             limits: What the transport enforces.
-            guard: Stands before every method, those that are added later included.
+            guard: Stands before every method, those of the standard services included.
+            services: Each adds one of the standard services to a server.
             reuse_port: Let others bind its address too, if they want to as well.
         """
         self._dispatcher = dispatcher
-        self._limits = limits
+        self.limits = limits
         self._late: list[Call] | None = None  # a list from the moment on when no more calls are accepted
         self._closing = False
         self._unread = UnreadAnswers(limits.max_unread_bytes)
         self._connections: ConnectionWatch | None = None
-        self._backlog = Backlog(limits.max_unread_bytes)
+        self.backlog = Backlog(limits.max_unread_bytes)
+        self.streams: set[_Stream] = set()
         self._last_arrival_s = -inf
         doorkeepers = [Doorkeeper(guard, dispatcher.observe)] if guard else []
-        self.server = grpc.aio.server(interceptors=doorkeepers, options=_channel_options(limits, reuse_port))
-        self.server.add_generic_rpc_handlers(list(self._generic_handlers()))
+        options = _channel_options(limits, reuse_port)
 
-    def bind(self, address: str, tls: grpc.ServerCredentials | None = None) -> str:
+        def make() -> grpc.aio.Server:
+            server = grpc.aio.server(interceptors=doorkeepers, options=options)
+            server.add_generic_rpc_handlers(list(self._generic_handlers()))
+            for add in services:
+                add(server)
+            return server
+
+        self._server = AcceptingServer(make)
+
+    def bind(self, address: str, tls: Tls | None = None) -> str:
         """Bind an address, such as `127.0.0.1:8001`, and return it with the port that was really bound.
 
         Raises:
             StartupError: the address can't be bound.
         """
-        try:
-            server = self.server
-            port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise StartupError(
-                f"can't listen on {address}: it is in use or not an address of this machine; choose another"
-                " with --grpc-address"
-            )
+        port = self._server.bind(address, tls)
         if not address.startswith("unix:"):
             self._unread.port = port
-            self._connections = ConnectionWatch(port, self._limits, self._unread.keep)
+            self._connections = ConnectionWatch(port, self.limits, self._unread.keep)
         return f"{address.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Take calls from now on."""
+        await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, wait for those in flight, then close every connection.
@@ -91,11 +102,13 @@ class GrpcioTransport:
         """
         self._late = []
         await self._until_quiet(min(_MOST_WAIT_S, grace_s))
-        stopped = asyncio.create_task(self.server.stop(grace_s))
+        stopped = asyncio.create_task(self._server.stop(grace_s))
         await asyncio.sleep(0)  # lets it begin
         self._closing = True
         for call in self._late:
             _refuse(call)
+        for stream in self.streams:
+            stream.cut_off()
         await stopped
         if self._connections:
             await asyncio.to_thread(self._connections.close)
@@ -132,7 +145,7 @@ class GrpcioTransport:
     def _unary(self, name: str, handler: Handler) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         async def answer(request: bytes, context: _Context) -> bytes:
             arrived = asyncio.Event()
-            call = _GrpcioCall(name, context, self._limits, self._dispatcher.observe, lambda _: arrived.set())
+            call = _GrpcioCall(name, context, self.limits, self._dispatcher.observe, lambda _: arrived.set())
             self._take(handler, request, call)
             try:
                 await arrived.wait()
@@ -151,52 +164,108 @@ class GrpcioTransport:
         self, name: str, method: StreamMethod
     ) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
         async def answer(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
-            slots = asyncio.Semaphore(self._limits.max_stream_in_flight)
-            arrived: asyncio.Queue[tuple[_GrpcioCall, bytes] | None] = asyncio.Queue()
-            in_flight: set[_GrpcioCall] = set()
-            stream = asyncio.current_task()
-            assert stream  # noqa: S101 - a coroutine always runs in one
-
-            def arrive(call: _GrpcioCall) -> None:
-                if call in in_flight:  # else the stream has ended
-                    message = _in_band(call, method)
-                    arrived.put_nowait((call, message))
-                    self._backlog.add(stream, len(message))
-
-            async def read() -> None:
-                try:
-                    async for request in requests:
-                        await slots.acquire()
-                        call = _GrpcioCall(name, context, self._limits, self._dispatcher.observe, arrive)
-                        in_flight.add(call)
-                        self._take(method.handler, request, call)
-                finally:
-                    arrived.put_nowait(None)  # no more requests will come
-
-            with self._dispatcher.stream(name):
-                reader = asyncio.create_task(read())
-                try:
-                    reading = True
-                    while reading or in_flight:
-                        if (answered := await arrived.get()) is None:
-                            reading = False
-                            continue
-                        call, message = answered
-                        in_flight.remove(call)
-                        self._backlog.add(stream, -len(message))
+            if len(self.streams) >= self.limits.max_streams:
+                reason = f"{self.limits.max_streams} streams are open; try again later"
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+            stream = _Stream(name, method, context, self)
+            self.streams.add(stream)
+            try:
+                with self._dispatcher.stream(name):
+                    async for message in stream.answers(requests):
                         self._unread.add(context.peer(), len(message))
                         yield message
-                        slots.release()
-                    await reader
-                finally:
-                    reader.cancel()
-                    self._backlog.forget(stream)
-                    abandoned = list(in_flight)
-                    in_flight.clear()
-                    for call in abandoned:
-                        call.cancel()
+            finally:
+                self.streams.discard(stream)
+            if stream.is_cut_off:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, _SHUTTING_DOWN)
 
         return answer
+
+    def take(self, method: StreamMethod, request: bytes, call: Call) -> None:
+        """Take a request of a stream."""
+        self._take(method.handler, request, call)
+
+    @property
+    def observe(self) -> Observe:
+        """Who is told of calls that have ended."""
+        return self._dispatcher.observe
+
+
+class _Stream:
+    """One stream of requests and their answers, in any order.
+
+    Attributes:
+        is_cut_off: whether it ended because the server stops, and not because its client was done.
+    """
+
+    def __init__(
+        self, name: str, method: StreamMethod, context: _Context, transport: GrpcioTransport
+    ) -> None:
+        self._name = name
+        self._method = method
+        self._context = context
+        self._transport = transport
+        self._slots = asyncio.Semaphore(transport.limits.max_stream_in_flight)
+        # None: no more requests will come.
+        self._arrived: asyncio.Queue[tuple[_GrpcioCall, bytes] | None] = asyncio.Queue()
+        self._in_flight: set[_GrpcioCall] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self.is_cut_off = False
+
+    async def answers(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Read the requests, as many at once as there is room for, and give the answers as they come."""
+        self._task = asyncio.current_task()
+        self._reader = reader = asyncio.create_task(self._read(requests))
+        try:
+            reading = True
+            while reading or self._in_flight:
+                if (answered := await self._arrived.get()) is None:
+                    reading = False
+                    continue
+                call, message = answered
+                self._in_flight.remove(call)
+                self._transport.backlog.add(self, -len(message))
+                yield message
+                self._slots.release()
+            if not self.is_cut_off:
+                await reader
+        finally:
+            reader.cancel()
+            self._transport.backlog.forget(self)
+            abandoned = list(self._in_flight)
+            self._in_flight.clear()
+            for call in abandoned:
+                call.cancel()
+
+    def cancel(self) -> None:
+        """End the stream, and its calls, at once."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def cut_off(self) -> None:
+        """Read no more requests, so that the stream ends when those in flight are answered."""
+        if self._reader is not None:
+            self.is_cut_off = self._reader.cancel()
+
+    async def _read(self, requests: AsyncIterator[bytes]) -> None:
+        transport = self._transport
+        try:
+            async for request in requests:
+                await self._slots.acquire()
+                call = _GrpcioCall(
+                    self._name, self._context, transport.limits, transport.observe, self._arrive
+                )
+                self._in_flight.add(call)
+                transport.take(self._method, request, call)
+        finally:
+            self._arrived.put_nowait(None)
+
+    def _arrive(self, call: _GrpcioCall) -> None:
+        if call in self._in_flight:  # else the stream has ended
+            message = _in_band(call, self._method)
+            self._arrived.put_nowait((call, message))
+            self._transport.backlog.add(self, len(message))
 
 
 def _channel_options(limits: TransportLimits, reuse_port: bool) -> list[tuple[str, int]]:
@@ -258,7 +327,7 @@ class _GrpcioCall(Call):
 
 
 def _refuse(call: Call) -> None:
-    call.fail(DrainingError("the server is shutting down; try another one"))
+    call.fail(DrainingError(_SHUTTING_DOWN))
 
 
 def _in_band(call: _GrpcioCall, method: StreamMethod) -> bytes:

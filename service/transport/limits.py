@@ -9,6 +9,7 @@ from dataclasses import dataclass
 REQUEST_ID_KEY = "x-request-id"
 """Metadata in which a caller may send its id, and finds the one that was used."""
 
+_MOST_ID_CHARACTERS = 256
 # A status message travels in a header, and many clients refuse headers over 8 KiB.
 _MAX_MESSAGE_CHARACTERS = 2048
 
@@ -24,6 +25,7 @@ class TransportLimits:
     max_stream_in_flight: int
     max_unread_bytes: int
     max_connections: int
+    max_streams: int
     max_concurrent_streams: int = 256
     """Of one connection: bounds what it can make the server work on, so a flood of resets stays cheap."""
     max_metadata_bytes: int = 16_384
@@ -41,10 +43,13 @@ class TransportLimits:
 
 
 def request_id_in(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
-    """Find the caller's request id."""
+    """Find the caller's request id; one that is too long for a log and an answer is none.
+
+    It comes back quoted, up to twelve bytes a character, and clients refuse answers with long headers.
+    """
     for key, value in metadata:
         if key == REQUEST_ID_KEY and isinstance(value, str):
-            return value
+            return value if len(value) <= _MOST_ID_CHARACTERS else None
     return None
 
 

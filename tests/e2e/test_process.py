@@ -18,6 +18,7 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
 from tests.e2e.processes import TIMEOUT_S, lines_of, run_to_its_end, server_process, until_not_serving
+from tests.service.test_accepting import STRANGE, attack
 
 DIGIT = pack(np.zeros((1, 1, 32, 32), np.float32))
 
@@ -175,3 +176,25 @@ def test_the_health_check_tells_a_living_server_from_a_dead_one() -> None:
         server.terminate()
         dead = subprocess.run([*check, server.address], capture_output=True, text=True, check=False)
     assert (dead.returncode, dead.stderr) == (1, f"{server.address}: UNAVAILABLE\n")
+
+
+def test_every_line_of_the_log_is_json_whatever_strangers_send(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with server_process("--transport", "grpcio", log=log) as server:
+        for said in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01\x00\xff",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"x" * 64,
+        ):
+            host, _, port = server.address.rpartition(":")
+            with socket.create_connection((host, int(port)), TIMEOUT_S) as connection:
+                connection.sendall(said)
+        attack(server.address, STRANGE["path"])
+        with grpc.insecure_channel(server.address) as channel:
+            stub = ClassifierStub(channel)
+            assert stub.Classify(pb.ClassifyRequest(tensor=DIGIT), timeout=TIMEOUT_S, wait_for_ready=True)
+        assert server.terminate() == 0
+    lines = log.read_text().splitlines()
+    assert lines
+    for line in lines:
+        assert "event" in json.loads(line)

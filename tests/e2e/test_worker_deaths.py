@@ -79,6 +79,20 @@ def test_a_worker_that_is_killed_takes_only_its_calls_with_it(transport: str, tm
         assert client.outcomes[-1][0] is OK
 
 
+def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with server_process("--workers", "2", "--worker-timeout-s", "1", log=log) as server:
+        first = new_process(server.address, set())
+        second = new_process(server.address, {first})
+        victim = server.workers().pop()
+        os.kill(victim, signal.SIGSTOP)
+        assert has_ended(victim)
+        new_process(server.address, {first, second})
+        assert server.terminate() == 0
+    (death,) = lines_of(log, "a worker ended")
+    assert f"worker {death['worker']} hung: no sign of life for" in death["reason"]
+
+
 def test_what_a_dead_worker_had_counted_stays_counted() -> None:
     answered: list[str] = []
     with server_process("--workers", "2") as server:

@@ -60,8 +60,9 @@ def test_the_command_takes_its_token_from_a_file_or_the_environment(
     guarded: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "token"
-    file.write_text(f"{SESAME}\n")
-    assert command("models", "--server", guarded, "--token-file", file).status == 0
+    for text in (f"{SESAME}\n", f"\ufeff{SESAME}\r\n"):
+        file.write_text(text)
+        assert command("models", "--server", guarded, "--token-file", file).status == 0
     monkeypatch.setenv("FEATURELENS_TOKEN", SESAME)
     assert command("models", "--server", guarded).status == 0
     monkeypatch.setenv("FEATURELENS_TOKEN", "sesame")

@@ -309,6 +309,66 @@ def classifier(classes: int = 3, *, softmax: bool = False, gain: float = 1.0) ->
     return model(nodes, [value("x", ["n", 2])], [value(output, ["n", classes])], weights)
 
 
+def time_first() -> onnx.ModelProto:
+    """Time and batch change places, as inside of recurrent networks: x [batch, time, 4]."""
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0, 2]),
+        node("ReduceMean", "t axis", "logits", keepdims=0),
+    ]
+    inputs, outputs = [value("x", ["batch", "time", 4])], [value("logits", ["batch", 4])]
+    return model(nodes, inputs, outputs, {"axis": np.array([0])})
+
+
+def folded() -> onnx.ModelProto:
+    """Two heads are folded into the batch, as inside of attention, beside a shape and a scalar."""
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("ReduceSum", "shape", "count", keepdims=0),
+        node("Reshape", "x fold", "heads"),
+        node("Reshape", "heads unfold", "back"),
+        node("Softmax", "back", "prob"),
+    ]
+    constants = {"fold": np.array([-1, 4]), "unfold": np.array([-1, 8])}
+    return model(nodes, [value("x", ["batch", 2, 4])], [value("prob", ["batch", 8])], constants)
+
+
+def statistics() -> onnx.ModelProto:
+    """Values of the whole batch decide: a maximum, a mean, a condition, a scale, places that are found."""
+
+    def branch(op_type: str) -> onnx.GraphProto:
+        outputs = [value(f"in_{op_type}", None)]
+        return helper.make_graph([node(op_type, "x", f"in_{op_type}")], op_type, [], outputs)
+
+    nodes = [
+        node("ReduceMax", "x", "largest", keepdims=0),
+        node("Greater", "largest hundred", "exceeds"),
+        node("Where", "exceeds zero x", "silenced"),
+        node("If", "exceeds", "chosen", then_branch=branch("Neg"), else_branch=branch("Identity")),
+        node("DynamicQuantizeLinear", "x", "bytes scale middle"),
+        node("DequantizeLinear", "bytes scale middle", "coarse"),
+        node("Greater", "x zero", "positive"),
+        node("NonZero", "positive", "places"),
+        node("Transpose", "places", "found"),
+        node("Softmax", "x", "p"),
+    ]
+    constants = {"hundred": np.array(100, np.float32), "zero": np.array(0, np.float32)}
+    return model(nodes, [value("x", ["n", 3])], [value("p", ["n", 3])], constants)
+
+
+def fixed_batch(size: int | str) -> onnx.ModelProto:
+    """A network of pictures [size, 3, 8, 8], of which each gives 5 classes; in between a shape, and heads."""
+    nodes = [
+        node("Conv", "image w", "conv"),
+        node("Shape", "conv", "shape"),
+        node("Transpose", "conv", "channels_first", perm=[1, 0, 2, 3]),
+        node("GlobalAveragePool", "conv", "pooled"),
+        node("Flatten", "pooled", "flat"),
+        node("Softmax", "flat", "p"),
+    ]
+    inputs, outputs = [value("image", [size, 3, 8, 8])], [value("p", [size, 5])]
+    return model(nodes, inputs, outputs, random_weights(w=(5, 3, 3, 3)))
+
+
 FOREIGN: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "channels_last": channels_last,
     "two_inputs": two_inputs,
@@ -321,4 +381,7 @@ FOREIGN: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "residual": residual,
     "convolutions": convolutions,
     "free_size": free_size,
+    "time_first": time_first,
+    "folded": folded,
+    "statistics": statistics,
 }

@@ -44,6 +44,19 @@ def test_an_id_in_the_metadata_counts_where_the_message_has_none(stub: Classifie
     assert response.id == "from-the-proxy"
 
 
+@pytest.mark.parametrize("sent", ["x" * 257, "%" * 8000])
+def test_an_id_in_the_metadata_that_is_too_long_is_not_taken(stub: ClassifierStub, sent: str) -> None:
+    response, call = stub.Classify.with_call(REQUEST, metadata=(("x-request-id", sent),))
+    assert 0 < len(response.id) <= 256
+    assert dict(call.trailing_metadata())["x-request-id"] == response.id
+
+
+def test_the_longest_id_in_the_metadata_comes_back(stub: ClassifierStub) -> None:
+    response, call = stub.Classify.with_call(REQUEST, metadata=(("x-request-id", "%" * 256),))
+    assert response.id == "%" * 256
+    assert dict(call.trailing_metadata())["x-request-id"] == "%25" * 256
+
+
 def test_a_call_without_an_id_gets_one_of_its_own(stub: ClassifierStub) -> None:
     first, second = stub.Classify(REQUEST).id, stub.Classify(REQUEST).id
     assert first

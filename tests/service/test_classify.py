@@ -254,7 +254,11 @@ def test_a_message_over_the_limit_is_refused_and_the_next_call_answered(serving:
         assert stub.Classify(pb.ClassifyRequest(tensor=pack(digits(1)))).results
 
 
-def test_nan_passes_where_it_is_allowed(serving: Serving) -> None:
+def test_nan_that_is_let_in_is_told_from_nan_that_the_model_makes(serving: Serving) -> None:
+    inputs = digits(3)
+    inputs[1] = np.nan
     with serving(refuse_non_finite=False) as server, grpc.insecure_channel(server.address) as channel:
-        response = ClassifierStub(channel).Classify(pb.ClassifyRequest(tensor=pack(digits(1) * np.nan)))
-        assert np.isnan(probabilities(response)).all()
+        request = pb.ClassifyRequest(tensor=pack(inputs))
+        code, details = failure(ClassifierStub(channel).Classify, request)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details == ("item 1 of the tensor has NaN or infinity, and so has the answer; send finite numbers")

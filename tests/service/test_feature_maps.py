@@ -79,6 +79,9 @@ def inputs_of(name: str) -> dict[str, Array]:
         "residual": {"image": numbers(2, 3, 16, 16)},
         "convolutions": {"image": numbers(2, 4, 20, 20)},
         "free_size": {"image": numbers(1, 1, 6, 4)},
+        "time_first": {"x": numbers(3, 5, 4)},
+        "folded": {"x": numbers(3, 2, 4)},
+        "statistics": {"x": numbers(4, 3)},
     }[name]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import grpc
 import pytest
@@ -78,6 +79,10 @@ REQUESTS = {
 }
 
 ELSEWHERE = {
+    "worker_timeout_s": "tests/e2e/test_worker_deaths.py::test_a_worker_that_hangs_is_replaced",
+    "seconds to end besides drain and grace": (
+        "tests/service/test_supervisor.py::test_workers_that_hang_are_ended_with_the_supervisor"
+    ),
     "scans of a JPEG": "tests/service/test_images.py::test_jpeg_with_too_many_scans_is_refused",
     "classes in an answer, as texts": (
         "tests/service/oip/test_classification.py::test_too_many_texts_are_refused"
@@ -104,6 +109,7 @@ HERE = {
     "max_deadline_s": "test_deadlines",
     "grace_s": "test_what_outlives_the_grace_is_ended",
     "max_batch_size": "test_a_request_over_the_batch_size_is_run_in_slices",
+    "max_streams": "test_streams_over_the_limit_are_refused",
     "max_stream_in_flight": "test_a_stream_waits_for_its_slots",
     "max_model_bytes": "test_a_model_over_the_limit_is_unavailable",
     "calls on a connection": "test_calls_over_those_of_a_connection_are_refused",
@@ -201,6 +207,26 @@ def test_a_stream_waits_for_its_slots(serving: Serving, slots: int, together: bo
     with serving(**settings) as server, grpc.insecure_channel(server.address) as channel:
         answers = list(ClassifierStub(channel).ClassifyStream(of_tensor(1) for _ in range(16)))
     assert (max(answer.response.timings.run_batch_size for answer in answers) > 1) is together
+
+
+def test_streams_over_the_limit_are_refused(serving: Serving) -> None:
+    with serving(max_streams=2) as server, grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierStub(channel)
+        over = Event()
+
+        def held_open() -> Iterator[pb.ClassifyRequest]:
+            yield of_tensor(1)
+            over.wait(TIMEOUT_S)
+
+        open_streams = [stub.ClassifyStream(held_open()) for _ in range(2)]
+        for stream in open_streams:
+            assert next(stream).response.results
+        assert outcome(lambda: list(stub.ClassifyStream(iter([of_tensor(1)])))) == "RESOURCE_EXHAUSTED"
+        assert outcome(lambda: stub.Classify(of_tensor(1))) == "OK"
+        over.set()
+        for stream in open_streams:
+            assert list(stream) == []
+        assert outcome(lambda: list(stub.ClassifyStream(iter([of_tensor(1)])))) == "OK"
 
 
 def test_a_model_over_the_limit_is_unavailable(serving: Serving, repository: Path) -> None:

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import pack
+from service import metrics_port
 from service.api.call_counts import REFUSALS
 from service.api.status import STATUS
 from service.errors import StartupError
@@ -246,6 +247,25 @@ def test_idle_connections_to_the_metrics_hold_up_no_call(serving: Serving) -> No
             stack.enter_context(socket.create_connection((host, int(port)))).sendall(b"GET /met")
         for _ in range(20):
             ClassifierStub(channel).Classify(DIGIT, timeout=20)
+
+
+def test_slow_requests_for_metrics_make_room(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many connections as are allowed say a little now and then, and never enough."""
+    monkeypatch.setattr(metrics_port, "_LONG_S", 0.1)
+    with measured(serving) as (server, _), ExitStack() as stack:
+        host, _, port = server.metrics_address.rpartition(":")
+        slow = [
+            stack.enter_context(socket.create_connection((host, int(port))))
+            for _ in range(metrics_port._MOST_CONNECTIONS)
+        ]
+        answer = b""
+        while not answer:  # a scrape is refused only as long as all of them are young
+            for each in slow:
+                with suppress(OSError):
+                    each.sendall(b"G")
+            with suppress(OSError), urlopen(f"http://{server.metrics_address}/metrics", timeout=20) as scrape:
+                answer = scrape.read()
+        assert b"nv_inference" in answer
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,15 @@ MAP = (
         asking(model="failing", array=np.full((1, 2), 7, np.float32)),
         "the model's run failed; the server's log says why; the server's log has more under request id ",
     ),
+    Line(
+        "an answer that isn't finite",
+        errors.NonFiniteOutputError,
+        Code.INTERNAL,
+        asking(model="logarithm", array=np.array([[1, -1]], np.float32)),
+        'answers with NaN or infinity in "scores" for item 0 of the tensor, of which no probabilities can be '
+        'made; it begins in layer "scores" (Log)',
+        (CLASSIFY,),
+    ),
 )
 CASES = [
     pytest.param(line, service, id=f"{line.what}-{service.name}") for line in MAP for service in line.services
@@ -224,8 +233,14 @@ def failing() -> onnx.ModelProto:
         [node("Cast", "image", "index", to=TensorProto.INT64), node("Gather", "table index", "scores")],
         [value("image", ["n", 2])],
         [value("scores", ["n", 2])],
-        {"table": np.zeros(3, np.float32)},
+        {"table": np.arange(-1, 2, dtype=np.float32)},
     )
+
+
+def logarithm() -> onnx.ModelProto:
+    """A classifier of "image" [n, 2] that answers with NaN for values below 0."""
+    image, scores = value("image", ["n", 2]), value("scores", ["n", 2])
+    return model([node("Log", "image", "scores")], [image], [scores])
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +252,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '[preprocessing]\nkind = "resize"\nchannels = 1\nheight = 32\nwidth = 32\n'
     )
     add_model(folder, "failing", failing())
+    add_model(folder, "logarithm", logarithm())
     add_model(folder, "broken", b"no model")
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from threading import Event
 from typing import TYPE_CHECKING
 
 import grpc
@@ -82,3 +83,33 @@ def test_a_stream_with_one_slot_answers_all_in_order(serving: Serving) -> None:
     with serving(max_stream_in_flight=1) as server, grpc.insecure_channel(server.address) as channel:
         answers = list(ClassifierStub(channel).ClassifyStream(requests(20)))
     assert [answer.id for answer in answers] == [str(i) for i in range(20)]
+
+
+def test_idle_streams_do_not_hold_up_the_end(serving: Serving) -> None:
+    """They end as calls that should be made elsewhere; the requests before that are answered."""
+    with serving(grace_s=60.0) as server:
+        channel = grpc.insecure_channel(server.address)
+        stub = ClassifierStub(channel)
+        idle = [Idle() for _ in range(20)]
+        streams = [stub.ClassifyStream(iter(each)) for each in idle]
+        for stream in streams:
+            assert next(stream).response.results
+    for stream in streams:
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "shutting down" in str(caught.value.details())
+    for each in idle:
+        each.over.set()
+    channel.close()
+
+
+class Idle:
+    """One request, and no more until it is over."""
+
+    def __init__(self) -> None:
+        self.over = Event()
+
+    def __iter__(self) -> Iterator[pb.ClassifyRequest]:
+        yield from requests(1)
+        self.over.wait(60)

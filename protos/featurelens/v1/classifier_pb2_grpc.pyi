@@ -9,7 +9,8 @@ Errors are gRPC statuses:
   RESOURCE_EXHAUSTED  the queue is full, or the request or its answer would be over a limit
   UNAVAILABLE         the model is not ready, or the server is draining; try again, or elsewhere
   DEADLINE_EXCEEDED   the caller's deadline passed
-  INTERNAL            a fault of the server; its message carries only the request id to look up in the log
+  INTERNAL            a fault of the server; its message carries only the request id to look up in the log. Or the
+                      model answered with NaN or infinity; then it names the image, and the layer where that begins
 """
 
 from collections import abc as _abc

@@ -15,7 +15,7 @@ _MOST_TEXTS = 100_000  # as many as 100 items of 1,000 classes; they are made on
 def classify(array: np.ndarray, top_k: int, labels: Sequence[str], *, batch: bool) -> np.ndarray:
     """Return the k largest elements of each item, largest first, as texts "value:index[:label]".
 
-    Equal elements stay in order. The format is Triton's:
+    Equal elements stay in order, NaN comes last. The format is Triton's:
     https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_classification.md
 
     Args:
@@ -50,6 +50,11 @@ def classify(array: np.ndarray, top_k: int, labels: Sequence[str], *, batch: boo
 
 
 def _largest_first(items: np.ndarray) -> np.ndarray:
-    """Sort indices by falling value, equal ones in order: the stable sort of the reversed items, reversed."""
+    """Sort indices by falling value, equal ones in order, NaN last.
+
+    Of integers, which may have no negative, the stable sort of the reversed items is reversed.
+    """
+    if items.dtype.kind == "f":
+        return np.argsort(-items, axis=1, kind="stable")
     rising = np.argsort(items[:, ::-1], axis=1, kind="stable")
     return np.asarray(items.shape[1] - 1 - rising[:, ::-1])

@@ -33,13 +33,15 @@ class ControlMethods:
                 "a model is loaded of the repository's files, not of the request's; leave the parameters out"
             )
         name = _name(request.repository_name, request.model_name)
-        self._control.load(name, _answer(call, pb.RepositoryModelLoadResponse().SerializeToString()))
+        response = pb.RepositoryModelLoadResponse().SerializeToString()
+        self._control.load(name, _answer(call, response), call.abandoned)
 
     def unload(self, data: bytes, call: Call) -> None:
         """Answer with an encoded RepositoryModelUnloadResponse, once the model takes no new calls."""
         request = parse(pb.RepositoryModelUnloadRequest, data)
         name = _name(request.repository_name, request.model_name)
-        self._control.unload(name, _answer(call, pb.RepositoryModelUnloadResponse().SerializeToString()))
+        response = pb.RepositoryModelUnloadResponse().SerializeToString()
+        self._control.unload(name, _answer(call, response), call.abandoned)
 
 
 def _name(repository: str, model: str) -> str:

@@ -96,6 +96,8 @@ class KnownRequests:
         if generation != self._repository.generation or request.id or not _is_simple(request, served):
             return
         spans = list(_raw_spans(data))
+        if len(spans) != len(request.inputs):
+            return
         head, *rest = _parts_between(data, spans)
         if len(head[1]) + sum(len(part) for _, part in rest) > _MOST_FIXED_BYTES:
             return
@@ -130,6 +132,8 @@ def _parts_between(data: bytes, spans: Sequence[tuple[int, int]]) -> Iterator[tu
 def _raw_spans(data: bytes) -> Iterator[tuple[int, int]]:
     """Find the bytes of each entry of raw_input_contents in an encoded request, which is known to be right.
 
+    Those behind an unknown group, which protobuf skips, are not found.
+
     https://protobuf.dev/programming-guides/encoding/#structure
     """
     at = 0
@@ -145,5 +149,5 @@ def _raw_spans(data: bytes) -> Iterator[tuple[int, int]]:
             _, at = read_varint(data, at)
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
-        else:  # groups, which nobody sends: as if there were no tensor
+        else:  # the beginning of a group
             return

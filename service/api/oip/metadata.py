@@ -11,7 +11,7 @@ from service.api.oip.datatypes import BYTES, datatype
 from service.api.oip.requests import parse
 from service.errors import ModelNotReadyError
 from service.graph import TensorSpec
-from service.model import ALL_LAYERS
+from service.model import Model
 from service.repository import Repository, ServedModel, State
 from service.versions import version_of
 
@@ -68,12 +68,13 @@ class MetadataMethods:
         request = parse(pb.ModelMetadataRequest, data)
         served = self._repository.get(request.name, request.version)
         entries = self._repository.entries()
+        any_number = _takes_any_number(served.model)
         response = pb.ModelMetadataResponse(
             name=served.name,
             versions=[e.version for e in entries if e.name == served.name and e.state is State.READY],
             platform=_PLATFORM,
-            inputs=[_tensor(spec) for spec in served.model.inputs],
-            outputs=[_tensor(spec) for spec in served.model.outputs],
+            inputs=[_tensor(spec, any_number=any_number) for spec in served.model.inputs],
+            outputs=[_tensor(spec, any_number=any_number) for spec in served.model.outputs],
         )
         call.succeed(response.SerializeToString())
 
@@ -84,10 +85,14 @@ class MetadataMethods:
         call.succeed(pb.ModelConfigResponse(config=config).SerializeToString())
 
 
-def _tensor(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
-    return pb.ModelMetadataResponse.TensorMetadata(
-        name=spec.name, datatype=datatype(spec), shape=_sizes(spec)
-    )
+def _takes_any_number(model: Model) -> bool:
+    """Tell whether requests may hold any number of items, whatever the file says."""
+    return bool(model.fixed_batch) and model.batches([spec.name for spec in model.outputs])
+
+
+def _tensor(spec: TensorSpec, *, any_number: bool) -> pb.ModelMetadataResponse.TensorMetadata:
+    sizes = [-1, *_sizes(spec)[1:]] if any_number else _sizes(spec)
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=datatype(spec), shape=sizes)
 
 
 def _config(served: ServedModel, max_batch_size: int) -> pb.ModelConfig:
@@ -115,7 +120,7 @@ def _config(served: ServedModel, max_batch_size: int) -> pb.ModelConfig:
             for spec in model.outputs
         ],
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
-        parameters={_LAYERS: pb.ModelParameter(string_value=json.dumps(model.resolve_layers([ALL_LAYERS])))},
+        parameters={_LAYERS: pb.ModelParameter(string_value=json.dumps(model.names.all))},
     )
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import cast
 
 import grpc
 import pytest
 
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.inference import messages as pb
+from service.control import Control
+from service.errors import CancelledError, DrainingError, ServiceError
+from service.live import Done, LiveRepository
+from service.peers import Alone
+from service.reconciler import Reconciler
+from service.trial import Trial, TrialLimits
 from tests.service.live.repositories import ask, configure, index, put, refusal
 from tests.service.oip.stub import InferenceStub, failure
 from tests.serving import Serving
 
+NO_TRIAL = TrialLimits(0, 0)
 UNLOADED = "unloaded on request; RepositoryModelLoad brings it back"
 
 
@@ -99,3 +109,69 @@ def test_requests_that_can_not_be_met(
     request = getattr(pb, f"RepositoryModel{method}Request")(**fields)
     got, details = failure(getattr(inference, f"RepositoryModel{method}"), request)
     assert (got.name, details[: len(text)]) == (code, text)
+
+
+class SlowRepository:
+    """Meets the first request when it is let, and the others at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.begun = Event()
+        self.may_go_on = Event()
+
+    def load(self, name: str, done: Done) -> None:
+        self.asked.append(name)
+        self.begun.set()
+        assert self.may_go_on.wait(20)
+        done(None)
+
+    unload = load
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[SlowRepository, Control]]:
+    repository = SlowRepository()
+    control = Control(Alone(), cast("LiveRepository", repository))
+    yield repository, control
+    repository.may_go_on.set()
+    control.close()
+
+
+def test_requests_whose_callers_have_gone_are_not_met(slow: tuple[SlowRepository, Control]) -> None:
+    repository, control = slow
+    outcomes: SimpleQueue[ServiceError | None] = SimpleQueue()
+    control.load("first", outcomes.put, lambda: None)
+    control.load("given up", outcomes.put, lambda: CancelledError("gone"))
+    control.load("last", outcomes.put, lambda: None)
+    repository.may_go_on.set()
+    first, second, third = (outcomes.get(timeout=20) for _ in range(3))
+    assert (first, type(second), third) == (None, CancelledError, None)
+    assert repository.asked == ["first", "last"]
+
+
+def test_requests_that_wait_are_refused_at_the_end(slow: tuple[SlowRepository, Control]) -> None:
+    repository, control = slow
+    outcomes: SimpleQueue[ServiceError | None] = SimpleQueue()
+    for name in "abcd":
+        control.load(name, outcomes.put, lambda: None)
+    assert repository.begun.wait(20)
+    closing = Thread(target=control.close)
+    closing.start()
+    while not control.is_closing:
+        closing.join(0.01)
+    repository.may_go_on.set()
+    closing.join(20)
+    told = [outcomes.get(timeout=20) for _ in range(4)]
+    assert told[0] is None
+    assert [type(error) for error in told[1:]] == [DrainingError] * 3
+    assert repository.asked == ["a"]
+
+
+def test_a_repository_that_has_stopped_refuses(folder: Path) -> None:
+    """Requests that come after its end are answered, and not kept for ever."""
+    reconciler = cast("Reconciler", SlowRepository())
+    live = LiveRepository(folder, reconciler, Trial(NO_TRIAL), watch=False)
+    live.close()
+    outcomes: SimpleQueue[ServiceError | None] = SimpleQueue()
+    live.load("tiny", outcomes.put)
+    assert isinstance(outcomes.get(timeout=20), DrainingError)

@@ -105,3 +105,12 @@ def test_no_items_have_no_classes() -> None:
 def test_too_many_texts_are_refused() -> None:
     with pytest.raises(LimitExceededError, match="200000 classes are asked for, the limit is 100000"):
         classify(np.zeros((2, 100_000), np.float32), 100_000, (), batch=True)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_nan_comes_last_and_infinities_where_they_belong(kind: type[np.floating]) -> None:
+    array = np.array([[np.nan, 1, np.inf, -np.inf, 1, np.nan]], kind)
+
+    texts = classify(array, 6, (), batch=True)
+
+    assert texts.tolist() == [["inf:2", "1.000000:1", "1.000000:4", "-inf:3", "nan:0", "nan:5"]]

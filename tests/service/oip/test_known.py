@@ -126,6 +126,31 @@ def test_a_request_that_needs_a_closer_look_is_not_remembered(
     assert known.find(data) is None
 
 
+# Field 1000 as a group, with a field of its own in it. Parsers skip what they don't know.
+UNKNOWN_GROUP = b"\xc3\x3e\x08\x01\xc4\x3e"
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_a_request_with_an_unknown_group_is_answered(lenet: InferenceStub, place: str) -> None:
+    message = lenet_request(digits(1))
+    encoded = message.SerializeToString()
+    strange = pb.ModelInferRequest.FromString(
+        UNKNOWN_GROUP + encoded if place == "before" else encoded + UNKNOWN_GROUP
+    )
+    for _ in range(2):  # the second may be recognised
+        assert arrays(lenet.ModelInfer(strange)).keys() == arrays(lenet.ModelInfer(message)).keys()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_unknown_group_is_no_tensor(repository: Repository, served: ServedModel, before: bool) -> None:
+    message = lenet_request(digits(1))
+    data = message.SerializeToString()
+    data = UNKNOWN_GROUP + data if before else data + UNKNOWN_GROUP
+    known = KnownRequests(repository)
+    known.remember(repository.generation, data, message, served, query_of(served, digits(1)))
+    assert (known.find(data) is None) == before
+
+
 def test_requests_are_forgotten_when_models_change(repository: Repository, served: ServedModel) -> None:
     known, data = remembered(repository, served, lenet_request(digits(1)))
     assert found(known, data)
