@@ -58,7 +58,7 @@ class ExternalData:
         Raises:
             ModelLoadError: It isn't a model, says what can't be, or has over `most_bytes` with its weights.
         """
-        if _MARK not in data:
+        if not may_be_external(data):
             return None
         model = parsed(data)
         parts = [_part(tensor, inside=False) for tensor in _taken_out(model.graph.initializer)]
@@ -104,6 +104,11 @@ class ExternalData:
         """Serialize the model, with all its weights, as one file."""
         # Messages that follow each other merge (see Graph.with_outputs); one message takes twice the memory.
         return b"".join((self._model.SerializeToString(), *self._weights))
+
+
+def may_be_external(data: bytes) -> bool:
+    """Tell, without parsing it, whether a model file may name others."""
+    return _MARK in data
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:

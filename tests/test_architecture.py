@@ -42,13 +42,16 @@ LAYERS = (
         "footprint",
         "lineage",
         "graph",
+        "scopes",
+        "modules",
+        "channel_axes",
         "graph_heads",
         "graph_labels",
         "head_values",
     },
     {"images", "ink", "framing", "preprocess"},
     {"build_time", "tap_memory", "taps", "unlike", "evidence", "portions", "batching", "feeds", "model"}
-    | {"warm_up", "head_trial", "non_finite"},
+    | {"warm_up", "head_trial", "non_finite", "suggestions", "layer_names"},
     {
         "model_files",
         "external_data",
