@@ -49,9 +49,10 @@ LAYERS = (
         "graph_labels",
         "head_values",
     },
-    {"images", "ink", "framing", "preprocess"},
-    {"build_time", "tap_memory", "taps", "unlike", "evidence", "portions", "batching", "feeds", "model"}
-    | {"warm_up", "head_trial", "non_finite", "suggestions", "layer_names"},
+    {"images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
+    {"build_time", "tap_memory", "taps"},
+    {"unlike", "evidence", "portions", "batching", "feeds", "model", "warm_up"}
+    | {"head_trial", "non_finite", "suggestions", "layer_names"},
     {
         "model_files",
         "external_data",
