@@ -50,13 +50,16 @@ LAYERS = (
         "layers",
         "lineage",
         "graph",
+        "scopes",
+        "modules",
+        "channel_axes",
         "graph_heads",
         "graph_labels",
         "head_values",
     },
-    {"images", "ink", "framing", "preprocess"},
+    {"images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
     {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
-    | {"head_trial", "non_finite"},
+    | {"head_trial", "non_finite", "suggestions", "layer_names"},
     {
         "model_files",
         "external_data",
