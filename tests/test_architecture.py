@@ -38,7 +38,7 @@ LAYERS = (
         "file_kinds",
         "text_files",
     },
-    {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
+    {"freed_memory", "cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
         "onnx_file",
@@ -48,6 +48,7 @@ LAYERS = (
         "receptive_field",
         "field_rules",
         "layers",
+        "footprint",
         "lineage",
         "graph",
         "scopes",
@@ -58,7 +59,8 @@ LAYERS = (
         "head_values",
     },
     {"images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
-    {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
+    {"build_time", "tap_memory", "taps"},
+    {"unlike", "evidence", "portions", "batching", "feeds", "model", "warm_up"}
     | {"head_trial", "non_finite", "suggestions", "layer_names"},
     {
         "model_files",
