@@ -96,6 +96,8 @@ def _print_table(found: list[tuple[str, Prediction]], top_k: int, layers: bool) 
         columns.append("layers")
         for row, (_, each) in zip(rows, found, strict=True):
             row.append(
-                " ".join(f"{name}:{times(values.shape)}" for name, values in each.feature_maps.items())
+                " ".join(
+                    f"{name}:{times(values.shape) or 'scalar'}" for name, values in each.feature_maps.items()
+                )
             )
     print_table(columns, rows)

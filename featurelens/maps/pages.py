@@ -72,7 +72,7 @@ def _channels(values: Array) -> Numbers:
     numbers = np.asarray(values, np.float64)
     if numbers.ndim < 2:
         return numbers.reshape(-1)
-    return numbers.reshape(-1, *numbers.shape[-2:])
+    return numbers.reshape(math.prod(numbers.shape[:-2]), *numbers.shape[-2:])
 
 
 def _facts(values: Array, numbers: Numbers) -> str:
