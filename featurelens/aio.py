@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -33,7 +33,6 @@ from featurelens.stream import Window
 from protos.featurelens.v1.classifier_pb2 import (
     ClassifyRequest,
     ClassifyStreamResponse,
-    DescribeModelRequest,
     ListModelsRequest,
 )
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
@@ -138,10 +137,13 @@ class AsyncClient:
         return answers.model_summaries(await self._call(self._classifier.ListModels, ListModelsRequest()))
 
     async def describe(
-        self, model: str = "", version: str = "", *, weights: bool = False
+        self, model: str = "", version: str = "", *, layers: Sequence[str] = (), weights: bool = False
     ) -> ModelDescription:
-        """Describe a model and its layers; by default the only model, in the version that answers."""
-        request = DescribeModelRequest(model=model, version=version, include_weights=weights)
+        """Describe a model and its layers; by default the only model, in the version that answers.
+
+        `layers` names some as for classify: "layer3", "layer3*", "op:Conv".
+        """
+        request = requests.describe(model, version, layers, weights=weights)
         return answers.model_description(await self._call(self._classifier.DescribeModel, request))
 
     async def is_serving(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import grpc
 import numpy as np
 
 from featurelens.errors import FeaturelensError
+from featurelens.feature_maps import FeatureMaps
 from featurelens.results import (
     Array,
     Head,
@@ -25,11 +27,13 @@ from featurelens.results import (
 from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.tensors import dtype_of, unpack
 
+_PATTERN = re.compile(r"op:|.*[*?[]")
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def predictions(answer: pb.ClassifyResponse) -> list[Prediction]:
     """Return one prediction per image, in the request's order; arrays are views into the answer."""
+    asked = _aliases(answer.resolved)
     maps = {tensor.name: unpack(tensor) for tensor in answer.feature_maps}
     alone = {layer.name: [unpack(tensor) for tensor in layer.tensors] for layer in answer.layers_alone}
     seen = unpack(answer.input) if answer.HasField("input") else None
@@ -42,7 +46,9 @@ def predictions(answer: pb.ClassifyResponse) -> list[Prediction]:
             version=answer.version,
             digest=answer.digest,
             timings=timings,
-            feature_maps={name: _row(values, position) for name, values in (maps | alone).items()},
+            feature_maps=FeatureMaps(
+                {name: _row(values, position) for name, values in (maps | alone).items()}, asked
+            ),
             input=None if seen is None else seen[position],
         )
         for position, result in enumerate(answer.results)
@@ -94,10 +100,16 @@ def model_description(answer: pb.DescribeModelResponse) -> ModelDescription:
         opset=answer.opset,
         producer=answer.producer,
         metadata=dict(answer.metadata),
+        resolved=_aliases(answer.resolved),
         fixed_batch=answer.fixed_batch,
         head=_head(answer.head) if answer.HasField("head") else None,
         not_a_classifier=answer.not_a_classifier,
     )
+
+
+def _aliases(resolved: Iterable[pb.ResolvedLayer]) -> dict[str, str]:
+    """Return the layer that each name stands for which stands for one: patterns may, by chance."""
+    return {each.asked: each.names[0] for each in resolved if not _PATTERN.match(each.asked) and each.names}
 
 
 def _head(head: pb.HeadInfo) -> Head:
@@ -105,7 +117,7 @@ def _head(head: pb.HeadInfo) -> Head:
 
 
 def _tensor_info(info: pb.TensorInfo) -> TensorInfo:
-    return TensorInfo(info.name, dtype_of(info.data_type).name, tuple(info.shape))
+    return TensorInfo(info.name, dtype_of(info.data_type).name, tuple(info.shape), info.channel_axis)
 
 
 def _layer(layer: pb.Layer) -> Layer:
@@ -125,6 +137,8 @@ def _layer(layer: pb.Layer) -> Layer:
         receptive_field=_receptive_field(layer),
         weights=_weights(layer),
         auxiliary=layer.auxiliary,
+        channel_axis=layer.channel_axis,
+        aliases=tuple(layer.aliases),
         follows_batch=layer.follows_batch,
     )
 

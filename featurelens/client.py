@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar, Unpack
@@ -34,7 +34,6 @@ from featurelens.stream import Window
 from protos.featurelens.v1.classifier_pb2 import (
     ClassifyRequest,
     ClassifyStreamResponse,
-    DescribeModelRequest,
     ListModelsRequest,
 )
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
@@ -146,9 +145,14 @@ class Client:
         """List every version of every model."""
         return answers.model_summaries(self._call(self._classifier.ListModels, ListModelsRequest()))
 
-    def describe(self, model: str = "", version: str = "", *, weights: bool = False) -> ModelDescription:
-        """Describe a model and its layers; by default the only model, in the version that answers."""
-        request = DescribeModelRequest(model=model, version=version, include_weights=weights)
+    def describe(
+        self, model: str = "", version: str = "", *, layers: Sequence[str] = (), weights: bool = False
+    ) -> ModelDescription:
+        """Describe a model and its layers; by default the only model, in the version that answers.
+
+        `layers` names some as for classify: "layer3", "layer3*", "op:Conv".
+        """
+        request = requests.describe(model, version, layers, weights=weights)
         return answers.model_description(self._call(self._classifier.DescribeModel, request))
 
     def is_serving(self) -> bool:

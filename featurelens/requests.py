@@ -14,6 +14,7 @@ from protos.featurelens.v1.classifier_pb2 import (
     PREPROCESSING_MODEL,
     PREPROCESSING_NONE,
     ClassifyRequest,
+    DescribeModelRequest,
     EncodedImages,
     Tensor,
 )
@@ -32,7 +33,8 @@ class ClassifyOptions(TypedDict, total=False):
     top_k: int
     """How many labels to return for each image, most probable first; 0 or nothing: all."""
     layers: Sequence[str]
-    """Layers whose feature maps to return; "*": all of them."""
+    """Layers whose feature maps to return: their names, module paths as layer3, patterns as layer3* or
+    *relu*, op:Conv for all that an operator computes; "*": all of them."""
     preprocess: bool
     """False: only decode and resize images; by default the model's own preprocessing is done."""
     return_input: bool
@@ -65,6 +67,11 @@ def classify_tensor(tensor: npt.NDArray[np.generic], options: ClassifyOptions) -
     return request
 
 
+def describe(model: str, version: str, layers: Sequence[str], *, weights: bool) -> DescribeModelRequest:
+    """Build a request to describe a model."""
+    return DescribeModelRequest(model=model, version=version, layers=_names(layers), include_weights=weights)
+
+
 def _classify(options: ClassifyOptions, request_id: str = "") -> ClassifyRequest:
     layers = options.get("layers", ())
     top_k = options.get("top_k", 0)
@@ -75,10 +82,14 @@ def _classify(options: ClassifyOptions, request_id: str = "") -> ClassifyRequest
         version=options.get("version", ""),
         id=request_id,
         top_k=top_k,
-        layers=[layers] if isinstance(layers, str) else layers,
+        layers=_names(layers),
         preprocessing=PREPROCESSING_MODEL if options.get("preprocess", True) else PREPROCESSING_NONE,
         return_input=options.get("return_input", False),
     )
+
+
+def _names(layers: Sequence[str]) -> Sequence[str]:
+    return [layers] if isinstance(layers, str) else layers
 
 
 def _pack(tensor: npt.NDArray[np.generic]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from featurelens.errors import FeaturelensError
+from featurelens.feature_maps import FeatureMaps
 
 Array: TypeAlias = npt.NDArray[Any]  # of the dtype that the layer has
 
@@ -41,6 +42,7 @@ class Prediction:
         feature_maps: by layer name, what the layer computes for this image alone. Read-only. Layers that
             follow the batch come without its axis: conv1 of LeNet is float32 [6, 28, 28]. The others come as
             they are: time first, say, is [time, 1, features].
+            A map that was asked for by a module path, such as layer3, is found under that too.
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
         model: name, `version` and `digest` (SHA-256 of its files) of the model that answered.
         timings: of the call, which other images may have shared.
@@ -51,7 +53,7 @@ class Prediction:
     version: str
     digest: str
     timings: Timings
-    feature_maps: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    feature_maps: FeatureMaps = field(default_factory=lambda: FeatureMaps({}), repr=False)
     input: Array | None = field(default=None, repr=False)
 
     @property
@@ -114,7 +116,11 @@ class Layer:
     receptive_field: ReceptiveField | None
     weights: tuple[Array, ...] = field(repr=False)
     auxiliary: bool = False
-    """Left out of "all layers": the model file has a table of its layers, and this one isn't in it."""
+    """Left out of "all layers": it depends on sizes alone, or isn't in the file's table of layers."""
+    channel_axis: int = 0
+    """The axis that holds channels, counted from the last, which is -1; 0: unknown."""
+    aliases: tuple[str, ...] = ()
+    """Module paths that may be asked for in place of the name."""
     follows_batch: bool = True
     """Whether axis 0 is the batch, so that an image's feature map has one axis less than `output_shape`."""
 
@@ -126,6 +132,8 @@ class TensorInfo:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    channel_axis: int = 0
+    """The axis that holds channels, counted from the last, which is -1; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +166,10 @@ class Head:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelDescription:
-    """A model: what it takes, what it returns and every layer that can be asked for, in graph order."""
+    """A model: what it takes, what it returns and every layer that can be asked for, in graph order.
+
+    If layers were named, these alone are described, and `resolved` has the layer that each module path means.
+    """
 
     name: str
     version: str
@@ -173,6 +184,7 @@ class ModelDescription:
     opset: int
     producer: str
     metadata: Mapping[str, str] = field(repr=False)
+    resolved: Mapping[str, str] = field(default_factory=dict, repr=False)
     fixed_batch: int = 0
     """Images of every run, if the model takes no other number: the server fills runs up. 0: any number."""
     head: Head | None = None

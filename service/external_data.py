@@ -7,13 +7,14 @@ file. https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import onnx
 
 from service.errors import ModelLoadError
+from service.file_kinds import FETCH, is_pointer
 from service.onnx_file import element_count, parsed, tensors_of
 from service.tensors import byte_count
 
@@ -33,6 +34,8 @@ class _Part:
     file: str
     start: int
     end: int
+    inside: bool
+    """Whether it is in an attribute, a subgraph or a function: it can't leave the model then."""
 
 
 class ExternalData:
@@ -46,6 +49,7 @@ class ExternalData:
         self.files = tuple(parts)
         self._model = model
         self._parts = parts
+        self._weights: list[bytes] = []
 
     @classmethod
     def of(cls, data: bytes, most_bytes: int) -> ExternalData | None:
@@ -54,10 +58,11 @@ class ExternalData:
         Raises:
             ModelLoadError: It isn't a model, says what can't be, or has over `most_bytes` with its weights.
         """
-        if _MARK not in data:
+        if not may_be_external(data):
             return None
         model = parsed(data)
-        parts = [_part(tensor) for tensor in tensors_of(model) if is_external(tensor)]
+        parts = [_part(tensor, inside=False) for tensor in _taken_out(model.graph.initializer)]
+        parts += [_part(tensor, inside=True) for tensor in tensors_of(model) if is_external(tensor)]
         if not parts:
             return None
         # Parts may overlap, so this isn't bounded by the sizes of the files.
@@ -80,18 +85,30 @@ class ExternalData:
                 raise ModelLoadError(
                     f"{weight} is in {file}, which is missing; put it beside the model's file"
                 )
+            if is_pointer(content):
+                raise ModelLoadError(f"{weight} is in {file}, which is a Git LFS pointer; {FETCH}")
             if part.end > len(content):
                 raise ModelLoadError(
                     f"{weight} is said to be at the bytes {part.start} to {part.end} of {file}, which has "
                     f"{len(content)}; it is incomplete, or not this model's: copy both files again"
                 )
-            part.tensor.raw_data = content[part.start : part.end]
             part.tensor.ClearField("external_data")
             part.tensor.ClearField("data_location")
+            data = content[part.start : part.end]
+            if part.inside:
+                part.tensor.raw_data = data
+            else:
+                self._weights.append(_serialized(part.tensor, data))
 
     def whole(self) -> bytes:
         """Serialize the model, with all its weights, as one file."""
-        return self._model.SerializeToString()
+        # Messages that follow each other merge (see Graph.with_outputs); one message takes twice the memory.
+        return b"".join((self._model.SerializeToString(), *self._weights))
+
+
+def may_be_external(data: bytes) -> bool:
+    """Tell, without parsing it, whether a model file may name others."""
+    return _MARK in data
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
@@ -99,7 +116,29 @@ def is_external(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
-def _part(tensor: onnx.TensorProto) -> _Part:
+def _taken_out(initializers: MutableSequence[onnx.TensorProto]) -> list[onnx.TensorProto]:
+    """Remove those whose data is elsewhere from a graph; return copies of them."""
+    elsewhere = [index for index, tensor in enumerate(initializers) if is_external(tensor)]
+    taken = [_copy(initializers[index]) for index in elsewhere]
+    for index in reversed(elsewhere):
+        del initializers[index]
+    return taken
+
+
+def _serialized(initializer: onnx.TensorProto, data: bytes) -> bytes:
+    """Serialize a model of nothing but this initializer with this data."""
+    filled = _copy(initializer)  # a message keeps the memory of all that it has ever held
+    filled.raw_data = data
+    return onnx.ModelProto(graph=onnx.GraphProto(initializer=[filled])).SerializeToString()
+
+
+def _copy(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    return copy
+
+
+def _part(tensor: onnx.TensorProto, *, inside: bool) -> _Part:
     told = {entry.key: entry.value for entry in tensor.external_data}
     file = _file(tensor, told.get("location", ""))
     size = _size(tensor)
@@ -111,7 +150,7 @@ def _part(tensor: onnx.TensorProto) -> _Part:
             f'the weight "{tensor.name}" takes {size} bytes, and {length} are said to be in {file}; '
             f"{_SAVE_AGAIN}"
         )
-    return _Part(tensor, file, start, start + size)
+    return _Part(tensor, file, start, start + size, inside)
 
 
 def _file(tensor: onnx.TensorProto, location: str) -> str:

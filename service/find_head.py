@@ -72,10 +72,15 @@ def find_head(
     found, problems = [], []
     for spec in specs:
         try:
-            _check_rows(spec, values.get(spec.name), items)
-            found.append(_candidate(model, config, spec, values.get(spec.name)))
+            runs = values.get(spec.name, ())
+            _check_rows(spec, runs, items)
+            found.append(_candidate(model, config, spec, runs))
         except NoHeadError as problem:
             problems.append(str(problem))
+    problems += [
+        f'its output "{name}" is no tensor; scikit-learn\'s models are converted with the option zipmap=False'
+        for name in model.graph.other_outputs
+    ]
     return _decided(_only(found, problems), config)
 
 
@@ -92,25 +97,27 @@ def _only(found: Sequence[_Candidate], problems: Sequence[str]) -> _Candidate:
     return found[0]
 
 
-def _candidate(model: Model, config: ModelConfig, spec: TensorSpec, value: Array | None) -> _Candidate:
+def _candidate(model: Model, config: ModelConfig, spec: TensorSpec, runs: Sequence[Array]) -> _Candidate:
+    value = runs[0] if runs else None
     dtype = spec.dtype if value is None else value.dtype
     if dtype is None or dtype.kind != "f":
         held = "texts" if dtype == np.dtype(object) else dtype or "an unknown type"
         raise NoHeadError(f'its output "{spec.name}" holds {held}; expected floating-point numbers')
     classes = _classes(spec, value, config)
     trace = model.graph.trace(spec.name, classes)
-    rows = None if value is None else value.reshape(len(value), classes).astype(np.float64)
-    candidate = _Candidate(spec.name, classes, trace, rows)
+    rows = [run.reshape(-1, classes).astype(np.float64) for run in runs]
+    candidate = _Candidate(spec.name, classes, trace, np.concatenate(rows) if rows else None)
     if classes == 1:
         _check_single(candidate, config)
     return candidate
 
 
-def _check_rows(spec: TensorSpec, value: Array | None, items: int | None) -> None:
-    if value is not None and items is not None and value.ndim > 1 and len(value) != items:
-        raise NoHeadError(
-            f'its output "{spec.name}" has {len(value)} rows for {items} items; expected one for each'
-        )
+def _check_rows(spec: TensorSpec, runs: Sequence[Array], items: int | None) -> None:
+    for value in runs:
+        if items is not None and value.ndim > 1 and len(value) != items:
+            raise NoHeadError(
+                f'its output "{spec.name}" has {len(value)} rows for {items} items; expected one for each'
+            )
 
 
 def _classes(spec: TensorSpec, value: Array | None, config: ModelConfig) -> int:
@@ -222,9 +229,11 @@ def _confirmed(trace: Trace, rows: Array) -> bool:
 
 
 def _kind_by_graph(trace: Trace, rows: Array | None) -> Kind:
-    """Return what the graph says; sigmoids of two logits that mirror each other make a softmax."""
-    mirrored = rows is not None and rows.shape[1] > 1 and sums_to_one(rows, trace.step)
-    return Kind.SOFTMAX if trace.kind is Kind.SIGMOID and mirrored else trace.kind or Kind.LOGITS
+    """Return what the graph says, but of scikit-learn's sigmoids that two classes share: p and 1 - p."""
+    shared = trace.op_type.startswith("ai.onnx.ml") and rows is not None and rows.shape[1] == 2
+    if trace.kind is Kind.SIGMOID and shared and rows is not None and sums_to_one(rows):
+        return Kind.SOFTMAX
+    return trace.kind or Kind.LOGITS
 
 
 def _words_of(candidate: _Candidate) -> str:

@@ -14,10 +14,12 @@ from onnx import helper
 
 from service.determinism import is_deterministic
 from service.errors import ModelLoadError
-from service.graph_heads import HeadWalk, Trace, class_labels
+from service.graph_heads import HeadWalk, Trace
+from service.graph_labels import class_labels
 from service.layers import Layer, LayerWalk, module_table
 from service.lineage import Lineage
-from service.onnx_file import infer_types, read_constants, read_skeleton
+from service.modules import Modules, find_modules
+from service.onnx_file import constant_sizes, infer_types, read_constants, read_skeleton
 from service.receptive_field import ReceptiveField
 from service.tensors import (
     Array,
@@ -42,8 +44,13 @@ class Graph:
         inputs: What a run has to be given.
         optional_inputs: What a run may be given too: constants that it can override.
         outputs: The declared outputs that are tensors; sequences, maps and optionals can't be handed over.
+        other_outputs: The names of those.
         layers: The tensors that the graph computes from its inputs, by name, in graph order. Declared outputs
             are among them; constants, what is inside of a control-flow operator, sequences and maps are not.
+        modules: The modules of the code that the model was exported from, and what they compute.
+        nodes: The first output of each node that has a name, if it is a layer.
+        channel_axes: The axis that holds channels, counted from the last, which is -1, of the tensors with at
+            least 4 axes of which the graph proves it: inputs and layers.
         metadata: The file's own key-value pairs.
         opset: Version of the ONNX operator set.
         producer: What wrote the file, such as "pytorch 2.13.0".
@@ -58,7 +65,11 @@ class Graph:
     inputs: tuple[TensorSpec, ...]
     optional_inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    other_outputs: tuple[str, ...]
     layers: Mapping[str, Layer]
+    modules: Modules
+    nodes: Mapping[str, str]
+    channel_axes: Mapping[str, int]
     metadata: Mapping[str, str]
     opset: int
     producer: str
@@ -86,7 +97,13 @@ class Graph:
             inputs=tuple(_feedable(value) for value in walk.inputs),
             optional_inputs=tuple(spec_of(value.name, value.type) for value in _overridable(model)),
             outputs=tuple(spec_of(value.name, walk.types.get(value.name)) for value in outputs),
+            other_outputs=tuple(value.name for value in model.graph.output if value not in outputs),
             layers=walk.layers,
+            modules=find_modules(
+                model.graph, walk.scopes, {n for n, layer in walk.layers.items() if not layer.auxiliary}
+            ),
+            nodes=_node_names(model.graph, walk.layers),
+            channel_axes=walk.channel_axes,
             metadata=metadata,
             opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
             producer=f"{model.producer_name} {model.producer_version}".strip(),
@@ -106,11 +123,20 @@ class Graph:
         """Tell what each tensor is computed from."""
         return Lineage(self._skeleton)
 
-    def weights(self, layer: str) -> list[tuple[str, Array]]:
-        """Return a layer's learned parameters in the operator's order: for Conv kernel, then bias."""
-        names = self.layers[layer].weights
-        values = read_constants(self._data, names) if names else {}
-        return [(name, values[name]) for name in names]
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of the learned parameters of all layers, one that several share counted for each."""
+        return self.weight_bytes_of(self.layers)
+
+    def weight_bytes_of(self, layers: Iterable[str]) -> int:
+        """Count the bytes of the learned parameters of these layers, as `weight_bytes` does for all."""
+        sizes = constant_sizes(self._skeleton)
+        return sum(sizes[name] for layer in layers for name in self.layers[layer].weights)
+
+    def weights(self, layers: Iterable[str] | None = None) -> dict[str, Array]:
+        """Return the learned parameters of these layers, or of all, by name."""
+        names = {name for layer in layers or self.layers for name in self.layers[layer].weights}
+        return read_constants(self._data, names) if names else {}
 
     def with_outputs(self, names: Collection[str]) -> bytes:
         """Serialize the model with these layers added to its outputs.
@@ -163,6 +189,11 @@ def _feedable(value: onnx.ValueInfoProto) -> TensorSpec:
             f'the input "{value.name}" is of type {type_name(value.type)}, which can\'t be fed'
         )
     return spec_of(value.name, value.type)
+
+
+def _node_names(graph: onnx.GraphProto, layers: Collection[str]) -> dict[str, str]:
+    named = [node for node in graph.node if node.name and node.output]
+    return {node.name: node.output[0] for node in reversed(named) if node.output[0] in layers}
 
 
 def _kinds(values: Iterable[onnx.ValueInfoProto]) -> str:

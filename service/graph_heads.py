@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from service.heads import Kind
 from service.onnx_file import is_described_only
@@ -20,7 +20,6 @@ _SIGMOIDS = {"Sigmoid", "HardSigmoid", "QLinearSigmoid"}
 _ML_CLASSIFIERS = {f"ai.onnx.ml::{name}Classifier" for name in ("TreeEnsemble", "Linear", "SVM")}
 # https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleClassifier.html
 _POST_TRANSFORMS = {b"SOFTMAX": Kind.SOFTMAX, b"SOFTMAX_ZERO": Kind.SOFTMAX, b"LOGISTIC": Kind.SIGMOID}
-_CLASS_LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 _NEARLY = 0.01  # clipping that keeps logarithms finite leaves out so little
 _STEP = 1 / 128  # of 8 bits and one for the sign, where the scale isn't told
 _MOST_STEPS = 100
@@ -201,19 +200,3 @@ class HeadWalk:
         if tensor is None or is_described_only(tensor) or tensor.external_data:
             return None
         return numpy_helper.to_array(tensor)
-
-
-def class_labels(model: onnx.ModelProto) -> Iterator[tuple[str, ...]]:
-    """Yield the names of classes that the operators of scikit-learn's converters carry."""
-    for node in model.graph.node:
-        if node.domain == "ai.onnx.ml":
-            yield from _labels_of(node)
-
-
-def _labels_of(node: NodeProto) -> Iterator[tuple[str, ...]]:
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    for name in _CLASS_LABELS:
-        if name in attributes and attributes[name].strings:
-            yield tuple(text.decode("utf-8", "replace") for text in attributes[name].strings)
-        elif name in attributes and attributes[name].ints:
-            yield tuple(map(str, attributes[name].ints))

@@ -14,9 +14,10 @@ from service.preprocess import Preprocessing
 from service.tensors import Array, Shape, TensorSpec
 
 ITEMS = 5
-"""Of a batch that can be of any size. That so many rows of other values sum to 1 is no accident."""
-_SIZES = (3, 32, 224)
-"""What is tried for axes of any size that preprocessing doesn't tell, until the model takes it."""
+"""How many are tried: that so many rows of other values sum to 1 is no accident."""
+_SIZES = (96, 32, 224, 3)
+"""What is tried for axes of any size that preprocessing doesn't tell, until the model takes it. At small ones
+an axis of places or of time may have one element by accident."""
 _SPANS = ((-2.0, 2.0), (0.0, 1.0))
 """Of floating-point inputs: normalized values first, then those without a sign, which logarithms need."""
 
@@ -25,8 +26,10 @@ Constants = Mapping[str, Array]
 
 def trial_values(
     model: Model, outputs: Sequence[str], preprocessing: Preprocessing, constants: Constants
-) -> Mapping[str, Array]:
-    """Run a model and return its outputs; none of them if no run gave finite values.
+) -> Mapping[str, Sequence[Array]]:
+    """Run a model on ITEMS items, and return what each run gave of each output.
+
+    One run takes all, unless the batch is fixed. Nothing is returned if no runs gave finite values.
 
     Args:
         model: The model.
@@ -38,27 +41,36 @@ def trial_values(
         ModelLoadError: The runs went on until they were stopped.
     """
     with ending_within(model.trial_timeout_s) as options:
-        for feeds in _trials(model.inputs, preprocessing, constants):
+        for trial in _trials(model.inputs, preprocessing, constants):
             try:
-                values = model.compute(feeds, outputs, options)
+                runs = [model.compute(feeds, outputs, options) for feeds in trial]
             except RUN_ERRORS:  # these sizes or values are not what it takes
                 continue
-            if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in values):
-                return dict(zip(outputs, values, strict=True))
+            if all(map(_is_finite, runs)):
+                return dict(zip(outputs, zip(*runs, strict=True), strict=True))
     return {}
+
+
+def _is_finite(arrays: Sequence[Array]) -> bool:
+    return all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in arrays)
 
 
 def _trials(
     inputs: Sequence[TensorSpec], preprocessing: Preprocessing, constants: Constants
-) -> Iterator[dict[str, Array]]:
+) -> Iterator[Sequence[dict[str, Array]]]:
+    """Make feeds for the runs of one trial after the other."""
     drawn = [spec for spec in inputs if spec.name not in constants]
     shapes = {spec.name: _sized(spec.shape or (), preprocessing) for spec in drawn}
+    batch = min((shape[0] or 1 for shape in shapes.values() if shape), default=ITEMS)
     any_free = any(None in shape for shape in shapes.values())
     for size in _SIZES if any_free else _SIZES[:1]:
         for span in _SPANS:
             generator = Random(0)  # noqa: S311 - no secret is made of it
-            feeds = {spec.name: _drawn(spec, shapes[spec.name], size, span, generator) for spec in drawn}
-            yield {**feeds, **constants}
+            yield [
+                {spec.name: _drawn(spec, shapes[spec.name], size, span, generator) for spec in drawn}
+                | dict(constants)
+                for _ in range(math.ceil(ITEMS / batch))
+            ]
 
 
 def _sized(shape: Shape, preprocessing: Preprocessing) -> Shape:

@@ -67,6 +67,6 @@ def shown(values: Array, step: float = 0.0) -> Shown:
     if within_one(rows, step):
         between = f"from {sums.min():.3g} to {sums.max():.3g}"
         return Shown(None, f"the values of a trial run {span}, as probabilities do, but their sums {between}")
-    if least >= 0 and np.ptp(sums) <= _ROUNDING * sums.max():
+    if least >= 0 and len(rows) > 1 and np.ptp(sums) <= _ROUNDING * sums.max():
         return Shown(None, f"the values of a trial run are at least 0 and always sum to {sums[0]:.3g}")
     return Shown(Kind.LOGITS, f"the values of a trial run {span}, so they are no probabilities yet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -58,17 +59,11 @@ class Head:
         with NaN among them, those of the whole item aren't finite.
         """
         values = values.astype(np.float32, copy=False)
+        if self.kind not in _MADE_BY:
+            return values
         # What isn't finite is for the caller to find in the result.
         with np.errstate(all="ignore"):
-            match self.kind:
-                case Kind.LOGITS:
-                    return _softmax(values)
-                case Kind.LOG_SOFTMAX:
-                    return np.asarray(np.exp(values))
-                case Kind.SIGMOID_LOGITS:
-                    return _sigmoid(values)
-                case _:
-                    return values
+            return _MADE_BY[self.kind](values)
 
 
 def _softmax(logits: Array) -> Array:
@@ -81,3 +76,10 @@ def _sigmoid(logits: Array) -> Array:
     """Return 1 / (1 + exp(-z)), by an exponential that can't overflow."""
     exponentials = np.exp(-np.abs(logits))
     return np.asarray(np.where(logits < 0, exponentials, 1) / (1 + exponentials))
+
+
+_MADE_BY: Mapping[Kind, Callable[[Array], Array]] = {
+    Kind.LOGITS: _softmax,
+    Kind.LOG_SOFTMAX: np.exp,
+    Kind.SIGMOID_LOGITS: _sigmoid,
+}

@@ -12,10 +12,12 @@ import structlog
 from onnx import TensorProto, numpy_helper
 from structlog.typing import FilteringBoundLogger
 
+from service.channel_axes import ChannelAxes
 from service.field_rules import Step, propagate
 from service.onnx_file import element_count, infer_types, is_described_only
-from service.operators import FORMING, Operator, Window, learned_inputs, window
+from service.operators import FORMING, OF_SIZES, Operator, Window, learned_inputs, window
 from service.receptive_field import Field, ReceptiveField, of_image
+from service.scopes import scopes_of
 from service.tensors import Shape, TensorSpec, is_tensor, shape_of, spec_of
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -33,7 +35,9 @@ class Layer:
         name: Its name in the graph.
         op_type: The ONNX operator, such as Conv.
         module: Path in the code that the model was exported from; empty where the file doesn't tell.
-        auxiliary: Whether the file has a table of its layers, and this one, a reshape say, isn't in it.
+        auxiliary: Whether "all layers" leaves it out. So it is with what depends on the sizes of the inputs
+            and not on their elements (the shape arithmetic of exporters), unless it is a declared output;
+            and, where the file has a table of its layers, with what isn't in it, a reshape say.
         inputs: The tensors it is computed from, constants left out.
         spec: Its type and shape.
         kernel_shape: Kernel sizes of a convolution or pooling, per spatial axis; empty for others.
@@ -67,27 +71,35 @@ class LayerWalk:
 
     Attributes:
         layers: The layers seen, in graph order. Tensors that depend on no input are constants, not layers.
+        scopes: The modules around each node, in graph order.
+        channel_axes: The axis that holds channels, counted from the end, of the tensors where it is known.
         learned: Sizes of the constants that hold learned parameters, by name.
         types: Types of the graph's tensors, as far as inference can tell.
     """
 
-    def __init__(self, model: onnx.ModelProto, modules: Mapping[str, str]) -> None:
+    def __init__(self, model: onnx.ModelProto, table: Mapping[str, str]) -> None:
         self.layers: dict[str, Layer] = {}
         self.learned: dict[str, int] = {}
         self.types = infer_types(model)
-        self._modules = modules
+        self._table = table
+        self._declared = {value.name for value in model.graph.output}
         self._opsets = {opset.domain: opset.version for opset in model.opset_import}
         # The tensor that each constant stems from; None for those that were computed from several.
         self._constants: dict[str, TensorProto | None] = {t.name: t for t in model.graph.initializer}
         self._constants.update((sparse.values.name, None) for sparse in model.graph.sparse_initializer)
         self.inputs = [value for value in model.graph.input if value.name not in self._constants]
+        self._elements = {value.name for value in self.inputs}  # what depends on the inputs' elements
         self._behind_weights: set[str] = set()
         self._shapes = self._shapes_for_one_item(model)
         self._shapes.update((t.name, tuple(t.dims)) for t in model.graph.initializer)
         self._batch: int | None = None
         self._fields = self._image_fields()
-        for node in model.graph.node:
-            self._visit(Operator(node, self._opsets.get(node.domain, 0)))
+        operators = [Operator(node, self._opsets.get(node.domain, 0)) for node in model.graph.node]
+        self.scopes = [scopes_of(node, table) for node in model.graph.node]
+        for operator, scopes in zip(operators, self.scopes, strict=True):
+            self._visit(operator, scopes[-1] if scopes else "")
+        ranks = {name: len(shape) for name, shape in self._shapes.items() if shape is not None}
+        self.channel_axes = ChannelAxes(ranks).find(operators)
 
     def _shapes_for_one_item(self, model: onnx.ModelProto) -> dict[str, Shape | None]:
         """Infer shapes for a batch of one, if the batch is free: fewer sizes are unknown then."""
@@ -105,7 +117,7 @@ class LayerWalk:
         self._batch = shape[0]
         return {images[0]: of_image(shape)}
 
-    def _visit(self, operator: Operator) -> None:
+    def _visit(self, operator: Operator, module: str) -> None:
         node = operator.node
         inputs, outputs = [n for n in node.input if n], [n for n in node.output if n]
         if not operator.has_subgraph and all(name in self._constants for name in inputs):
@@ -115,9 +127,13 @@ class LayerWalk:
         self.learned.update((tensor.name, element_count(tensor)) for tensor in learned)
         if learned or not self._behind_weights.isdisjoint(inputs):
             self._behind_weights.update(outputs)
+        if operator.has_subgraph or (
+            operator.op_type not in OF_SIZES and not self._elements.isdisjoint(inputs)
+        ):
+            self._elements.update(outputs)
         for name in outputs:
             # The weights are told once, with the operator's first output.
-            self._add(operator, name, geometry, learned if name == node.output[0] else ())
+            self._add(operator, name, module, geometry, learned if name == node.output[0] else ())
 
     def _describe(self, operator: Operator, outputs: list[str]) -> tuple[tuple[TensorProto, ...], Window]:
         """Tell the weights and the window, and follow what the outputs see, as far as it can be told.
@@ -158,7 +174,7 @@ class LayerWalk:
             return
         inputs = operator.node.input
         fields = {i: self._fields[name] for i, name in enumerate(inputs) if name in self._fields}
-        if not fields or operator.op_type in ("Shape", "Size"):
+        if not fields or operator.op_type in OF_SIZES:
             return
         self._fields[output] = propagate(
             Step(
@@ -178,7 +194,14 @@ class LayerWalk:
             return None
         return tuple(numpy_helper.to_array(tensor).ravel().tolist())
 
-    def _add(self, operator: Operator, name: str, geometry: Window, learned: tuple[TensorProto, ...]) -> None:
+    def _add(
+        self,
+        operator: Operator,
+        name: str,
+        module: str,
+        geometry: Window,
+        learned: tuple[TensorProto, ...],
+    ) -> None:
         value = self.types.get(name)
         if not is_tensor(value):
             return
@@ -186,8 +209,8 @@ class LayerWalk:
         self.layers[name] = Layer(
             name=name,
             op_type=operator.op_type,
-            module=self._modules.get(name, ""),
-            auxiliary=bool(self._modules) and name not in self._modules,
+            module=self._table.get(name, module),
+            auxiliary=self._is_auxiliary(name),
             inputs=tuple(n for n in operator.node.input if n and n not in self._constants),
             spec=spec_of(name, value),
             kernel_shape=geometry.kernel_shape,
@@ -199,6 +222,11 @@ class LayerWalk:
             receptive_field=field.told if field else None,
             weights=tuple(tensor.name for tensor in learned),
         )
+
+    def _is_auxiliary(self, name: str) -> bool:
+        if self._table and name not in self._table:
+            return True
+        return name not in self._elements and name not in self._declared
 
 
 def module_table(metadata: Mapping[str, str]) -> dict[str, str]:

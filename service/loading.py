@@ -17,7 +17,7 @@ from service.device import Execution
 from service.errors import ModelLoadError, StartupError, UnknownLayerError
 from service.model import Model
 from service.model_config import ModelConfig
-from service.model_data import ModelData, Stamps, read_model
+from service.model_data import ModelReading, Stamps
 from service.model_files import MODEL_FILE, ModelFiles
 from service.repository import Entry, ServedModel
 from service.run_watch import run_watch
@@ -68,21 +68,25 @@ class Version:
     number: int
     config: ModelConfig
 
+    @property
+    def file(self) -> tuple[str, ...]:
+        """The path of its model file below the repository."""
+        return self.name, str(self.number), MODEL_FILE
+
 
 def read_version(
     files: ModelFiles, version: Version, options: LoadOptions, expected: Stamps | None = None
-) -> ModelData:
-    """Read a version's files.
+) -> ModelReading:
+    """Read a version's model file.
 
     Raises:
-        ModelLoadError: they aren't there, or can't be read.
-        FilesChangedError: they aren't as expected, or changed while they were read.
+        ModelLoadError: it isn't there, or can't be read.
+        FilesChangedError: it isn't as expected.
     """
-    place = (version.name, str(version.number), MODEL_FILE)
-    found = read_model(files, *place, most_bytes=options.max_model_bytes, expected=expected)
-    if found is None:
+    reading = ModelReading.begin(files, *version.file, most_bytes=options.max_model_bytes, expected=expected)
+    if reading is None:
         raise ModelLoadError(f"{MODEL_FILE} is missing")
-    return found
+    return reading
 
 
 def load_version(
@@ -158,7 +162,7 @@ def loaded(files: ModelFiles, version: Version, options: LoadOptions, digest: st
         digest: of the files that are expected, if it is known.
     """
     try:
-        found = read_version(files, version, options)
+        found = read_version(files, version, options).finish()
         if digest not in ("", found.digest):
             raise ModelLoadError(f"{MODEL_FILE} changed while it was being loaded")
         if reason := options.suspects.quarantined.get(found.digest):

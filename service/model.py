@@ -5,9 +5,7 @@ Synchronous and thread-safe; knows nothing of requests, images or the wire.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -30,6 +28,7 @@ from service.errors import (
 )
 from service.feeds import check_feed, filled_up, listed
 from service.graph import Array, Graph, Shape, TensorSpec
+from service.layer_names import LayerNames
 from service.portions import Portions
 from service.run_watch import RunWatch
 from service.suspects import Suspects
@@ -39,12 +38,10 @@ log: FilteringBoundLogger = structlog.get_logger()
 
 InputShapes = tuple[tuple[str, tuple[int, ...]], ...]
 
-ALL_LAYERS = "*"
 RUN_ERRORS: tuple[type[Exception], ...] = (
     *RUNTIME_ERRORS,
     StartupError,
 )  # a tap session's build can fail too
-_LONGEST_NAME = 200  # of a caller's, in an error and in the search for similar ones
 _FAILED = "the model's run failed; the server's log says why"
 
 
@@ -57,6 +54,7 @@ class Model:
 
     Attributes:
         graph: What the file says of itself.
+        names: What its layers can be asked for by.
         digest: SHA-256 of the file, or of its files as ModelData tells, in lower-case hexadecimal.
         provider: The execution provider that runs it, as ONNX Runtime names it.
         threads: How many share the work of one operator.
@@ -97,6 +95,7 @@ class Model:
     ) -> None:
         self._watch = watch or nullcontext()
         self.graph = graph = Graph.parse(data)
+        self.names = LayerNames(graph)
         self.cacheable = cache and graph.deterministic
         self.digest = digest or hashlib.sha256(data).hexdigest()
         self._noted = (suspects or Suspects()).running(self.digest)
@@ -156,19 +155,13 @@ class Model:
         return self.rows.size in (0, 1)
 
     def resolve_layers(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Turn the layer names of a request into distinct names; "*" is every layer but
-        the auxiliary ones, in graph order.
+        """Turn what layers are called into distinct names of tensors; see `LayerNames`.
 
         Raises:
             UnknownLayerError: The graph has no such layer.
+            LimitExceededError: There are too many patterns.
         """
-        for name in names:
-            if name != ALL_LAYERS and name not in self.graph.layers:
-                raise UnknownLayerError(self._unknown(name))
-        if ALL_LAYERS not in names:
-            return tuple(dict.fromkeys(names))
-        layers = self.graph.layers.items()
-        return tuple(name for name, layer in layers if not layer.auxiliary or name in names)
+        return self.names.resolve(names).layers
 
     def batches(self, outputs: Iterable[str], feeds: Collection[str] | None = None) -> bool:
         """Tell whether requests for these outputs can share a run: they follow the batch.
@@ -232,7 +225,7 @@ class Model:
             raise InvalidRequestError(f"no output was asked for; expected at least one of {listed(offered)}")
         wanted = frozenset(names)
         for name in wanted - self.graph.fetchable:
-            raise UnknownLayerError(self._unknown(name))
+            raise UnknownLayerError(self.names.unknown(name))
         try:
             with self._watch as options, self._noted:
                 return dict(zip(names, self._compute_filled(feeds, names, options), strict=True))
@@ -295,14 +288,6 @@ class Model:
     def _expected(self) -> str:
         optional = [spec.name for spec in self.graph.optional_inputs]
         return listed(self._required) + (f" and perhaps {listed(optional)}" if optional else "")
-
-    def _unknown(self, name: str) -> str:
-        shown = json.dumps(name[:_LONGEST_NAME], ensure_ascii=False)
-        if any(spec.name == name for spec in self.inputs):
-            return f"no layer {shown}: it is an input of the model"
-        close = difflib.get_close_matches(name[:_LONGEST_NAME], self.graph.layers, n=3)
-        hint = f"did you mean {listed(close)}?" if close else f"the model has {listed(self.graph.layers)}"
-        return f"no layer {shown}; {hint}"
 
 
 def _fallback(wanted: str, actual: str) -> str:

@@ -10,7 +10,8 @@ from google.protobuf.message import DecodeError
 from structlog.typing import FilteringBoundLogger
 
 from service.errors import ModelLoadError
-from service.tensors import Array, array_of
+from service.file_kinds import other_kind
+from service.tensors import Array, array_of, element_bytes
 from service.told_types import told_types
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -58,7 +59,9 @@ def parsed(data: bytes) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError:
-        raise ModelLoadError("the file is not an ONNX model, or only a part of one") from None
+        kind = other_kind(data)
+        why = f": it is {kind}" if kind else ", or only a part of one"
+        raise ModelLoadError(f"the file is not an ONNX model{why}") from None
     if not model.graph.output:
         raise ModelLoadError("the file holds no ONNX graph")
     return model
@@ -85,6 +88,21 @@ def read_constants(data: bytes, names: Collection[str]) -> dict[str, Array]:
         if node.op_type == "Constant" and node.output[0] in names:
             found[node.output[0]] = array_of(node.attribute[0].t)
     return found
+
+
+def constant_sizes(model: onnx.ModelProto) -> dict[str, int]:
+    """Tell how many bytes the values of initializers and Constant nodes take, as far as they hold tensors."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    return {
+        name: element_count(tensor) * element_bytes(tensor.data_type) for name, tensor in constants.items()
+    }
 
 
 def element_count(tensor: onnx.TensorProto) -> int:

@@ -64,6 +64,9 @@ ELEMENTWISE = frozenset((
 ))
 # fmt: on
 
+# Operators that use the sizes of their input and not its elements.
+OF_SIZES = {"Shape", "Size", "EyeLike"}
+
 # Operators that give a constant another form: what they yield is still the same weight.
 FORMING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "DequantizeLinear"}
 

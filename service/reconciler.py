@@ -18,7 +18,7 @@ from service.folder_view import FolderView, View
 from service.loading import LoadOptions, Version, read_version
 from service.model_config import ModelConfig, read_model_config
 from service.model_data import FilesChangedError, Stamps
-from service.model_files import Stamp
+from service.model_files import MODEL_FILE, Stamp
 from service.repository import Entry, ServedModel
 from service.statistics import Change
 from service.trial import Trial
@@ -197,19 +197,25 @@ class Reconciler:
 
         Raises:
             ModelLoadError: it can't be served.
+            FilesChangedError: its files aren't these any more.
         """
-        found = read_version(self._view.files(), version, self._options, stamps)
-        read, digest = found.stamps, found.digest
-        if current is not None and current.model.digest == digest:
-            return digest
-        if version.name == self._requested:
-            self._change_over.release(digest)
+        reading = read_version(self._view.files(), version, self._options, stamps)
+        serving = current.model.digest if current is not None else ""
+        if reading.is_alone and reading.finish().digest == serving:
+            return serving
         self._change_over.announce(version)
-        reason = self._trial.refuse(found.data, version, self._options)
-        del found
-        reason = reason or self._change_over.prepare(version, digest)
+        read: Stamps = {MODEL_FILE: stamps.get(MODEL_FILE)}
+        if not (reason := self._trial.refuse(reading, version, self._options)):
+            found = reading.finish()
+            read, digest = found.stamps, found.digest
+            del reading, found  # loading reads anew
+            if digest == serving:
+                return digest
+            if version.name == self._requested:
+                self._change_over.release(digest)
+            reason = self._change_over.prepare(version, digest)
         folder = (version.name, str(version.number))
-        if not self._view.unchanged({(*folder, name): stamp for name, stamp in read.items()}):
+        if not self._view.unchanged({(*folder, file): stamp for file, stamp in read.items()}):
             raise FilesChangedError
         if reason:
             raise ModelLoadError(reason)

@@ -73,6 +73,12 @@ def foreign_element(value: onnx.TypeProto) -> int | None:
     return element if _is_foreign(element) else None
 
 
+def element_bytes(element: int) -> int:
+    """Tell how many bytes an element of this ONNX type takes as it is handed over; 0 for texts."""
+    dtype = _held_as(element)
+    return dtype.itemsize if dtype is not None and not dtype.hasobject else 0
+
+
 def wider_element(element: int) -> int:
     """Return the ONNX element type that stands for one that numpy lacks."""
     return onnx.helper.np_dtype_to_tensor_dtype(_wider_type(element))

@@ -22,6 +22,8 @@ from structlog.typing import FilteringBoundLogger
 from service.device import is_out_of_memory
 from service.loading import UNEXPECTED, LoadOptions, Version, load_version, reason_to_refuse
 from service.logs import configure_logs
+from service.model_data import FilesChangedError, ModelReading, Stamps
+from service.model_files import ModelFiles
 from service.settings import MiB
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -30,6 +32,8 @@ _TIMES_THE_FILE = 8
 """What loading takes in memory, as a multiple of the file, generously."""
 _MOST_REASON = 2000
 _NICENESS = 5
+_CHANGED = os.EX_TEMPFAIL
+"""Status of the process if the files aren't as expected."""
 _CANCELLED = "the server is shutting down"
 
 
@@ -45,13 +49,18 @@ class TrialLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What the process is told, as JSON on the first line; the file's bytes follow."""
+    """What the process is told, as JSON on the first line; the model file's bytes follow."""
 
     __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # of options, Suspects, which stay here
 
     version: Version
     options: LoadOptions
     limits: TrialLimits
+    repository: Path
+    """Where the model file is; others with its weights are beside it."""
+    expected: Stamps | None
+    file_bytes: int
+    """How large all these are."""
 
 
 _JOB: TypeAdapter[_Job] = TypeAdapter(_Job)
@@ -66,21 +75,28 @@ class Trial:
         self._process: subprocess.Popen[bytes] | None = None
         self._cancelled = False
 
-    def refuse(self, data: bytes, version: Version, options: LoadOptions) -> str:
-        """Tell why a version can't be served; "" if it can."""
+    def refuse(self, reading: ModelReading, version: Version, options: LoadOptions) -> str:
+        """Tell why a version can't be served; "" if it can.
+
+        Raises:
+            FilesChangedError: its files aren't as expected.
+        """
         if not self._limits.seconds:
             return ""
         if (process := self._start()) is None:
             return _CANCELLED
-        job = _JOB.dump_json(_Job(version, options, self._limits), exclude_unset=True)
+        about = (reading.files.root, reading.expected, reading.bytes_seen)
+        job = _JOB.dump_json(_Job(version, options, self._limits, *about), exclude_unset=True)
         try:
-            out, err = process.communicate(job + b"\n" + data, timeout=self._limits.seconds)
+            out, err = process.communicate(job + b"\n" + reading.data, timeout=self._limits.seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             return f"its trial was ended after {self._limits.seconds:g} s"
         if process.returncode == 0 or self._cancelled:
             return _CANCELLED if self._cancelled else ""
+        if process.returncode == _CHANGED:
+            raise FilesChangedError(out.decode())
         if output := err[-_MOST_REASON:].decode(errors="replace"):
             _log.warning("trial failed", model=version.name, version=str(version.number), output=output)
         return out[:_MOST_REASON].decode(errors="replace") or _ended(process.returncode, self._limits)
@@ -128,13 +144,17 @@ def _limit(limits: TrialLimits, file_bytes: int) -> None:
 
 
 def _refusal(job: _Job, data: bytes) -> str:
+    version, most_bytes = job.version, job.options.max_model_bytes
+    reading = ModelReading(data, ModelFiles(job.repository), version.file, most_bytes, job.expected)
     try:
-        load_version(data, job.version, job.options, strict=True)
+        load_version(reading.finish().data, version, job.options, strict=True)
+    except FilesChangedError:
+        raise
     except Exception as error:  # noqa: BLE001 - the server is told whatever it is
         if is_out_of_memory(error):
             allowed = f"the setting trial_memory_mib, {job.limits.memory_mib}, allows"
             return f"its trial took more memory than {allowed}"
-        return reason_to_refuse(error, job.version)
+        return reason_to_refuse(error, version)
     return ""
 
 
@@ -144,8 +164,12 @@ def main() -> int:
     line = sys.stdin.buffer.readline()
     data = sys.stdin.buffer.read()
     job = _JOB.validate_json(line)
-    _limit(job.limits, len(data))
-    reason = _refusal(job, data)
+    _limit(job.limits, job.file_bytes)
+    try:
+        reason = _refusal(job, data)
+    except FilesChangedError as error:
+        sys.stdout.write(str(error))
+        return _CHANGED
     sys.stdout.write(reason)
     return int(bool(reason))
 

@@ -31,6 +31,7 @@ LAYERS = (
     {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
+        "file_kinds",
         "onnx_file",
         "told_types",
         "determinism",
@@ -40,12 +41,16 @@ LAYERS = (
         "layers",
         "lineage",
         "graph",
+        "scopes",
+        "modules",
+        "channel_axes",
         "graph_heads",
+        "graph_labels",
         "head_values",
     },
-    {"images", "ink", "framing", "preprocess"},
+    {"images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
     {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
-    | {"head_trial", "non_finite"},
+    | {"head_trial", "non_finite", "suggestions", "layer_names"},
     {
         "model_files",
         "external_data",

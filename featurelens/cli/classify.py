@@ -12,11 +12,10 @@ from featurelens.cli.console import Output, complain, print_json, print_table, r
 from featurelens.cli.describe import times
 from featurelens.cli.maps import MapFolder
 from featurelens.cli.options import ModelOption, OutputOption, TopKOption, VersionOption
+from featurelens.cli.portions import classify_all
 from featurelens.client import Client
 from featurelens.requests import ALL_LAYERS, ClassifyOptions
 from featurelens.results import Prediction
-
-_IN_FLIGHT = 4  # answers with all feature maps are large
 
 
 @connected
@@ -28,7 +27,11 @@ def classify(
     top_k: TopKOption = 3,
     layers: Annotated[
         str,
-        typer.Option("--layers", metavar="NAMES", help="Layers to ask for, with commas between; or: all."),
+        typer.Option(
+            "--layers",
+            metavar="NAMES",
+            help="Layers to ask for, with commas between: conv1, layer3, 'layer3*', op:Conv; or: all.",
+        ),
     ] = "",
     save_maps: Annotated[
         Path | None,
@@ -41,15 +44,19 @@ def classify(
     """Classify images, and look at what the layers made of them."""
     names = _layer_names(layers or ("all" if save_maps else ""))
     options = ClassifyOptions(model=model, version=model_version, layers=names, return_input=bool(save_maps))
-    folder = MapFolder(save_maps) if save_maps else None
+    folder = MapFolder(save_maps, client) if save_maps else None
     found: list[tuple[str, Prediction]] = []
-    outcomes = client.classify_stream(images, in_flight=_IN_FLIGHT, **options)
-    for path, outcome in zip(images, outcomes, strict=True):
+    lacking = False
+    outcomes = classify_all(client, images, options)
+    for path, (outcome, refused) in zip(images, outcomes, strict=True):
         if not isinstance(outcome, Prediction):
             if outcome.code == "NOT_FOUND":  # the model; no other image would fare better
                 raise outcome
             complain(f"{path}: {outcome.message}")
             continue
+        for layer, reason in refused.items():
+            complain(f"{path}: {layer}: {reason}")
+        lacking = lacking or bool(refused)
         if folder:
             folder.save(path, outcome)
         found.append((path, outcome))
@@ -59,7 +66,7 @@ def classify(
         _print_table(found, top_k, bool(layers))
         if folder:
             print(f"feature maps: {save_maps}")
-    raise typer.Exit(len(found) < len(images))
+    raise typer.Exit(lacking or len(found) < len(images))
 
 
 def _layer_names(layers: str) -> list[str]:
@@ -73,7 +80,7 @@ def _as_json(path: str, prediction: Prediction, top_k: int) -> dict[str, object]
         "label": prediction.label,
         "probability": rounded(prediction.probability),
         "top": top(prediction, top_k),
-        "layers": {name: list(values.shape) for name, values in prediction.feature_maps.items()},
+        "layers": {name: list(values.shape) for name, values in prediction.feature_maps.as_asked().items()},
     }
 
 
@@ -97,7 +104,8 @@ def _print_table(found: list[tuple[str, Prediction]], top_k: int, layers: bool) 
         for row, (_, each) in zip(rows, found, strict=True):
             row.append(
                 " ".join(
-                    f"{name}:{times(values.shape) or 'scalar'}" for name, values in each.feature_maps.items()
+                    f"{name}:{times(values.shape) or 'scalar'}"
+                    for name, values in each.feature_maps.as_asked().items()
                 )
             )
     print_table(columns, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -14,6 +14,8 @@ from featurelens.cli.options import OutputOption, VersionOption
 from featurelens.client import Client
 from featurelens.results import Layer, ModelDescription, ReceptiveField
 
+_MOST_NAMES = 20
+
 
 @connected
 def layers(
@@ -21,23 +23,31 @@ def layers(
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="Name; without it, the only one there is.")
     ] = "",
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[LAYER]...",
+            help="Show these alone: names, module paths, patterns as 'layer3*', or op:Conv.",
+        ),
+    ] = None,
     model_version: VersionOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Describe a model: every layer that can be asked for, in graph order."""
-    description = client.describe(model, model_version)
+    description = client.describe(model, model_version, layers=names or ())
     if output is Output.JSON:
         print_json(_as_json(description))
         return
     print(_headline(description))
-    print_table(
-        ["layer", "op", "shape", "parameters", "kernel", "strides", "receptive field"],
-        [_row(layer) for layer in description.layers if not layer.auxiliary],
-    )
-    if not all(layer.follows_batch for layer in description.layers):
+    shown = [layer for layer in description.layers if names or not layer.auxiliary]
+    columns = {title: [cell(layer) for layer in shown] for title, cell in _COLUMNS.items()}
+    if all(layer.module in ("", layer.name) for layer in shown):
+        del columns["module"], columns["output of"]
+    print_table(list(columns), list(zip(*columns.values(), strict=True)))
+    if not all(layer.follows_batch for layer in shown):
         print("*: not a row for each image; the whole tensor of a run of the image alone")
-    if auxiliary := [layer.name for layer in description.layers if layer.auxiliary]:
-        print(f"by name only, not among all: {', '.join(auxiliary)}")
+    if auxiliary := [layer.name for layer in description.layers if layer.auxiliary and layer not in shown]:
+        print(f"by name only, not among all: {_some(auxiliary)}")
 
 
 def _as_json(description: ModelDescription) -> dict[str, object]:
@@ -65,16 +75,14 @@ def _classes(model: ModelDescription) -> str:
     return printable(f'Classes in "{model.head.output}", {model.head.kind}{many}: {model.head.reason}.')
 
 
-def _row(layer: Layer) -> list[str]:
-    return [
-        layer.name,
-        layer.op_type,
-        _shape(layer),
-        f"{layer.parameters:,}" if layer.parameters else "",
-        times(layer.kernel_shape),
-        times(layer.strides),
-        _seen(layer.receptive_field),
-    ]
+def _outermost(layer: Layer) -> str:
+    """Name the largest module that the layer is the output of, unless that is its own module."""
+    return next((path for path in layer.aliases if path != layer.module), "")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shape(layer: Layer) -> str:
@@ -93,3 +101,16 @@ def _seen(field: ReceptiveField | None) -> str:
 def times(sizes: Sequence[int]) -> str:
     """Write sizes as 6x28x28; a size that is not known before a run as ?."""
     return "x".join("?" if size < 0 else str(size) for size in sizes)
+
+
+_COLUMNS: Mapping[str, Callable[[Layer], str]] = {
+    "layer": lambda layer: layer.name,
+    "module": lambda layer: layer.module,
+    "output of": _outermost,
+    "op": lambda layer: layer.op_type,
+    "shape": lambda layer: _shape(layer),
+    "parameters": lambda layer: f"{layer.parameters:,}" if layer.parameters else "",
+    "kernel": lambda layer: times(layer.kernel_shape),
+    "strides": lambda layer: times(layer.strides),
+    "receptive field": lambda layer: _seen(layer.receptive_field),
+}

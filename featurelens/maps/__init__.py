@@ -1,5 +1,5 @@
 """Pictures of feature maps that a person can read, drawn with Pillow alone."""
 
-from featurelens.maps.pages import draw_layer, draw_overview
+from featurelens.maps.pages import INPUT, draw_layer, draw_overview
 
-__all__ = ["draw_layer", "draw_overview"]
+__all__ = ["INPUT", "draw_layer", "draw_overview"]

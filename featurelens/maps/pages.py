@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -23,20 +25,27 @@ from featurelens.maps.pieces import (
 )
 from featurelens.results import Array
 
+INPUT = "input"
+"""What an overview calls the model's input."""
 _PAGE_WIDTH = 960
 _MAX_CHANNELS = 256  # a page shows no more; the title says so
+_MAX_BANDS = 100  # an overview shows no more, and says so
+_BAND_CHANNELS = 64
+_BAND_ELEMENTS = 960  # in 4 rows
 _BARS = 24  # a vector up to this long gets a bar and a name for each element
 
 
-def draw_layer(name: str, values: Array, labels: Sequence[str] = ()) -> Image.Image:
+def draw_layer(name: str, values: Array, labels: Sequence[str] = (), *, channel_axis: int = 0) -> Image.Image:
     """Draw one layer of one image: a tile a channel, or bars or a strip for a vector, and a legend.
 
     Args:
         name: of the layer, for the title.
         values: [C, H, W], [H, W] or [K]; more axes count as channels.
         labels: names of a vector's elements, used if there are as many.
+        channel_axis: the axis of `values` that holds channels, counted from the last, which is -1, as
+            Layer.channel_axis tells it: -1 for [H, W, C]. 0: unknown, taken for the first.
     """
-    numbers = _channels(values)
+    numbers = _channels(values, channel_axis)
     scale = Scale.of(numbers)
     if not numbers.size:
         body = label("no elements", 14, FAINT)
@@ -52,7 +61,12 @@ def draw_layer(name: str, values: Array, labels: Sequence[str] = ()) -> Image.Im
 
 
 def draw_overview(
-    title: str, maps: Mapping[str, Array], picture: Array | None = None, labels: Sequence[str] = ()
+    title: str,
+    maps: Mapping[str, Array],
+    picture: Array | None = None,
+    labels: Sequence[str] = (),
+    *,
+    channel_axes: Mapping[str, int] = MappingProxyType({}),
 ) -> Image.Image:
     """Draw all layers of one image on one page, a band each, in the order of `maps`.
 
@@ -61,15 +75,22 @@ def draw_overview(
         maps: values by layer name, as draw_layer takes them.
         picture: the model's input [C, H, W], drawn first if it is given.
         labels: names of the classes, written under vectors of that length.
+        channel_axes: by layer name, as draw_layer takes it; under INPUT that of the picture.
     """
-    layers = {"input": picture, **maps} if picture is not None else maps
-    bands = [_band(name, values, labels) for name, values in layers.items()]
-    return padded(above([label(title, 22), *bands], gap=16), 24, 18, 16, 22)
+    layers = {INPUT: picture, **maps} if picture is not None else maps
+    shown = islice(layers.items(), _MAX_BANDS)
+    heads = [label(title, 22)]
+    if len(layers) > _MAX_BANDS:
+        heads.append(label(f"{_MAX_BANDS} of {len(layers)} layers", 13, FAINT))
+    bands = [_band(name, values, labels, channel_axes.get(name, 0)) for name, values in shown]
+    return padded(above([*heads, *bands], gap=16), 24, 18, 16, 22)
 
 
-def _channels(values: Array) -> Numbers:
+def _channels(values: Array, channel_axis: int) -> Numbers:
     """Return [C, H, W] or [K] of a feature map of any number of axes."""
     numbers = np.asarray(values, np.float64)
+    if channel_axis and numbers.ndim >= max(3, -channel_axis):
+        numbers = np.moveaxis(numbers, channel_axis, 0)
     if numbers.ndim < 2:
         return numbers.reshape(-1)
     return numbers.reshape(math.prod(numbers.shape[:-2]), *numbers.shape[-2:])
@@ -84,7 +105,7 @@ def _facts(values: Array, numbers: Numbers) -> str:
     if finite.size < numbers.size:
         facts.append(f"{numbers.size - finite.size} not finite (grey)")
     if numbers.ndim == 3 and len(numbers) > _MAX_CHANNELS:
-        facts.append(f"first {_MAX_CHANNELS} of {len(numbers)} channels")
+        facts.append(f"{_MAX_CHANNELS} of {len(numbers)} channels")
     return "    ".join(facts)
 
 
@@ -135,12 +156,13 @@ def _strips(numbers: Numbers, scale: Scale) -> Image.Image:
     return above(rows, gap=4)
 
 
-def _band(name: str, values: Array, labels: Sequence[str]) -> Image.Image:
+def _band(name: str, values: Array, labels: Sequence[str], channel_axis: int) -> Image.Image:
     """One layer of the overview: its name and shape, its channels in rows, its legend."""
-    numbers = _channels(values)
+    numbers = _channels(values, channel_axis)
     scale = Scale.of(numbers)
     shape = " x ".join(str(size) for size in values.shape)
-    head = above([label(name, 16), label(shape, 12, FAINT)], gap=2)
+    facts = [shape, *_left_out(numbers)]
+    head = above([label(name, 16), *(label(fact, 12, FAINT) for fact in facts)], gap=2)
     head = padded(head, 0, 0, 130 - min(head.width, 130), 0)
     if not numbers.size:
         body = label("no elements", 14, FAINT)
@@ -150,20 +172,29 @@ def _band(name: str, values: Array, labels: Sequence[str]) -> Image.Image:
     return beside([head, body, legend(scale, max(40, body.height - 20))], gap=14)
 
 
+def _left_out(numbers: Numbers) -> list[str]:
+    """Say how much of a layer its band shows, if that isn't all."""
+    if numbers.ndim == 3 and len(numbers) > _BAND_CHANNELS:
+        return [f"{_BAND_CHANNELS} of {len(numbers)} channels"]
+    if numbers.ndim == 1 and len(numbers) > _BAND_ELEMENTS:
+        return [f"{_BAND_ELEMENTS} of {len(numbers)} elements"]
+    return []
+
+
 def _band_tiles(numbers: Numbers, scale: Scale) -> Image.Image:
-    shown = numbers[:64]
+    shown = numbers[:_BAND_CHANNELS]
     side = max(48, min(116, _PAGE_WIDTH // len(shown) - 8))
     tiles = [tile(channel, scale, side) for channel in shown]
     return grid(tiles, max(1, (_PAGE_WIDTH + 6) // (tiles[0].width + 6)), 6)
 
 
 def _band_strip(numbers: Numbers, scale: Scale, labels: Sequence[str]) -> Image.Image:
-    columns = min(len(numbers), 240)
+    columns = min(len(numbers), _BAND_ELEMENTS // 4)
     width = min(48, (_PAGE_WIDTH - 2) // columns)
     strip = above(
         [
             cells(numbers[start : start + columns], scale, width, 40)
-            for start in range(0, min(len(numbers), 4 * columns), columns)
+            for start in range(0, min(len(numbers), _BAND_ELEMENTS), columns)
         ],
         gap=4,
     )

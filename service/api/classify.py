@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,7 @@ class _Plan:
     served: ServedModel
     classifier: Classifier
     layers: tuple[str, ...]
+    resolved: Mapping[str, Sequence[str]]
     top_k: int
     preprocess: bool
     return_input: bool
@@ -92,7 +93,7 @@ class ClassifyMethod:
         served = self._repository.get(request.model, request.version)
         tally = call.tally = Tally(served)
         self._limits.check_layers(len(request.layers))
-        layers = _sendable(served.model, request.layers)
+        layers, resolved = _sendable(served.model, request.layers)
         self._limits.check_layers(len(layers))
         return _Plan(
             call=call,
@@ -100,6 +101,7 @@ class ClassifyMethod:
             served=served,
             classifier=served.classifier(),
             layers=layers,
+            resolved=resolved,
             top_k=request.top_k,
             preprocess=request.preprocessing != pb.PREPROCESSING_NONE,
             return_input=request.return_input,
@@ -191,13 +193,22 @@ def _parse(data: bytes) -> pb.ClassifyRequest:
         raise InvalidRequestError("the request is not an encoded ClassifyRequest") from error
 
 
-def _sendable(model: Model, names: Sequence[str]) -> tuple[str, ...]:
-    """Resolve layer names; strings, which a Tensor can't hold, are left out of "*" and refused by name."""
-    layers = model.resolve_layers(names)
-    strings = {name for name in layers if model.graph.layers[name].spec.dtype == np.object_}
+def _sendable(model: Model, names: Sequence[str]) -> tuple[tuple[str, ...], Mapping[str, Sequence[str]]]:
+    """Resolve layer names; strings, which a Tensor can't hold, are left out of patterns and refused by name.
+
+    Returns the layers, and those that each name stands for which is no layer's.
+    """
+    resolution = model.names.resolve(names)
+    strings = {name for name in resolution.layers if model.graph.layers[name].spec.dtype == np.object_}
+    if not strings:
+        return resolution.layers, resolution.meant
     if asked := strings.intersection(names):
         raise InvalidRequestError(f'layer "{min(asked)}" holds strings, which can\'t be returned here')
-    return tuple(name for name in layers if name not in strings)
+
+    def sendable(layers: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in layers if name not in strings)
+
+    return sendable(resolution.layers), {asked: sendable(found) for asked, found in resolution.meant.items()}
 
 
 def _feed(tensor: pb.Tensor, classifier: Classifier) -> np.ndarray:
@@ -251,6 +262,7 @@ def _encoded(
             pb.LayerAlone(name=layer, tensors=[pack(tensor, layer) for tensor in tensors])
             for layer, tensors in told.alone.items()
         ],
+        resolved=[pb.ResolvedLayer(asked=asked, names=names) for asked, names in plan.resolved.items()],
         timings=pb.Timings(
             decode_ns=decode_ns,
             queue_ns=result.queue_ns,

@@ -13,7 +13,8 @@ from service.api.call import Call
 from service.api.dispatch import Handler, off_thread
 from service.classifier import Classifier
 from service.errors import InvalidRequestError, LimitExceededError
-from service.graph import Layer, Shape, TensorSpec
+from service.graph import Array, Graph, Layer, Shape, TensorSpec
+from service.layer_names import Resolution
 from service.model import Model
 from service.preprocess import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
@@ -47,13 +48,20 @@ class DescribeMethods:
         except DecodeError as error:
             raise InvalidRequestError("the request is not an encoded DescribeModelRequest") from error
         served = self._repository.get(request.model, request.version)
-        answer = _description(served, include_weights=request.include_weights).SerializeToString()
-        if len(answer) > self._max_response_bytes:
+        names = served.model.names.resolve(request.layers) if request.layers else None
+        if request.include_weights:
+            graph = served.model.graph
+            self._check_size(graph.weight_bytes_of(names.layers) if names else graph.weight_bytes)
+        answer = _description(served, names, include_weights=request.include_weights).SerializeToString()
+        self._check_size(len(answer))
+        call.succeed(answer)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_response_bytes:
             raise LimitExceededError(
-                f"the answer has {len(answer)} bytes, the limit is {self._max_response_bytes};"
+                f"the answer has {size} bytes, the limit is {self._max_response_bytes};"
                 " ask without the weights"
             )
-        call.succeed(answer)
 
 
 def _summary(entry: Entry, labels: Mapping[str, int]) -> pb.ModelSummary:
@@ -69,10 +77,16 @@ def _summary(entry: Entry, labels: Mapping[str, int]) -> pb.ModelSummary:
     )
 
 
-def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeModelResponse:
+def _description(
+    served: ServedModel, names: Resolution | None, *, include_weights: bool
+) -> pb.DescribeModelResponse:
+    """Describe a model, with the layers that are named; else with all."""
     model = served.model
     graph = model.graph
+    layers = names.layers if names else tuple(graph.layers)
+    meant = names.meant if names else {}
     classifier = served.classifier_or_none
+    weights = graph.weights(layers) if include_weights else {}
     return pb.DescribeModelResponse(
         name=served.name,
         version=served.version,
@@ -80,9 +94,10 @@ def _description(served: ServedModel, *, include_weights: bool) -> pb.DescribeMo
         provider=model.provider,
         labels=classifier.labels if classifier else (),
         preprocessing=_preprocessing(classifier),
-        inputs=[_tensor_info(spec) for spec in model.inputs],
-        outputs=[_tensor_info(spec) for spec in model.outputs],
-        layers=[_layer(model, layer, include_weights=include_weights) for layer in graph.layers.values()],
+        inputs=[_tensor_info(spec, graph) for spec in model.inputs],
+        outputs=[_tensor_info(spec, graph) for spec in model.outputs],
+        layers=[_layer(model, graph.layers[name], weights) for name in layers],
+        resolved=[pb.ResolvedLayer(asked=asked, names=each) for asked, each in meant.items()],
         parameters=graph.parameters,
         opset=graph.opset,
         producer=graph.producer,
@@ -114,12 +129,16 @@ def _preprocessing(classifier: Classifier | None) -> pb.PreprocessingInfo:
     )
 
 
-def _tensor_info(spec: TensorSpec) -> pb.TensorInfo:
-    return pb.TensorInfo(name=spec.name, data_type=_data_type(spec), shape=_sizes(spec.shape))
+def _tensor_info(spec: TensorSpec, graph: Graph) -> pb.TensorInfo:
+    return pb.TensorInfo(
+        name=spec.name,
+        data_type=_data_type(spec),
+        shape=_sizes(spec.shape),
+        channel_axis=graph.channel_axes.get(spec.name, 0),
+    )
 
 
-def _layer(model: Model, layer: Layer, *, include_weights: bool) -> pb.Layer:
-    weights = model.graph.weights(layer.name) if include_weights else ()
+def _layer(model: Model, layer: Layer, weights: Mapping[str, Array]) -> pb.Layer:
     return pb.Layer(
         name=layer.name,
         op_type=layer.op_type,
@@ -135,7 +154,9 @@ def _layer(model: Model, layer: Layer, *, include_weights: bool) -> pb.Layer:
         group=layer.group,
         parameters=layer.parameters,
         receptive_field=_receptive_field(layer),
-        weights=[pack(weight, name) for name, weight in weights],
+        weights=[pack(weights[name], name) for name in layer.weights if name in weights],
+        channel_axis=model.graph.channel_axes.get(layer.name, 0),
+        aliases=model.names.paths.get(layer.name, ()),
         follows_batch=layer.name in model.rows.following,
     )
 

@@ -15,7 +15,8 @@ from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.inference import messages as pb
 from tests.e2e.clients import connect
 from tests.e2e.processes import ServerProcess, has_ended, lines_of, server_process
-from tests.service.live.repositories import ask, configure, put, wait_until_true
+from tests.service.external import DATA, split
+from tests.service.live.repositories import ask, configure, put, version, wait_until_true
 from tests.service.live.test_trial import hungry
 from tests.service.oip.stub import InferenceStub, failure
 
@@ -68,6 +69,15 @@ def test_workers_change_over_together(folder: Path, server: ServerProcess) -> No
     configure(folder, "tiny", "version_labels.stable = 1")
     wait_until_true(lambda: states(server) == {"1": "READY", "2": "READY"})
     assert answering(server) == {("1", 1.0)}
+
+
+def test_workers_change_over_together_to_weights_in_another_file(folder: Path, server: ServerProcess) -> None:
+    for number in (2, 3):
+        split(folder / f".{number}", version(number))
+    (folder / ".2/1").rename(folder / "tiny/2")
+    wait_until_true(lambda: answering(server) == {("2", 2.0)})
+    (folder / ".3/1" / DATA).rename(folder / "tiny/2" / DATA)
+    wait_until_true(lambda: answering(server) == {("2", 3.0)})
 
 
 def test_a_new_worker_comes_to_what_all_serve(folder: Path, server: ServerProcess, log: Path) -> None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from featurelens.maps import draw_layer, draw_overview
+from featurelens.maps import INPUT, draw_layer, draw_overview, pages
 from featurelens.maps.colors import Scale
-from featurelens.maps.pieces import tile
+from featurelens.maps.pieces import INK, label, tile
 from featurelens.results import Array
 
 WHITE = [247, 247, 247]
@@ -107,3 +108,67 @@ def test_bars_are_named_by_the_classes() -> None:
 
     assert named != unnamed
     assert misnamed == unnamed
+
+
+def test_channels_last_are_drawn_as_channels_first_are() -> None:
+    values = np.random.default_rng(0).normal(size=(5, 7, 9)).astype(np.float32)
+    last = np.moveaxis(values, 0, -1)
+    page, moved = draw_layer("x", values), draw_layer("x", last, channel_axis=-1)
+    overviews = [
+        draw_overview("title", {"x": values}, values, channel_axes={"x": -3, INPUT: -3}),
+        draw_overview("title", {"x": last}, last, channel_axes={"x": -1, INPUT: -1}),
+    ]
+
+    below = (0, 80, page.width, page.height)  # the title tells another shape
+    assert page.crop(below).tobytes() == moved.crop(below).tobytes()
+    right = [overview.crop((150, 50, overview.width, overview.height)).tobytes() for overview in overviews]
+    assert right[0] == right[1]
+    assert draw_layer("x", last[None], channel_axis=-1).size == moved.size  # a batch of one
+
+
+@pytest.mark.parametrize("axis", [0, -1, -3])
+def test_vectors_and_matrices_have_no_channels_to_move(axis: int) -> None:
+    for values in (np.arange(5.0), np.eye(4)):
+        assert draw_layer("x", values, channel_axis=axis).tobytes() == draw_layer("x", values).tobytes()
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written on the pictures that the test draws."""
+    written: list[str] = []
+
+    def write(text: str, size: int = 13, ink: tuple[int, int, int] = INK) -> Image.Image:
+        written.append(text)
+        return label(text, size, ink)
+
+    monkeypatch.setattr(pages, "label", write)
+    return written
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.zeros((512, 4, 4)), ["64 of 512 channels"]),
+        (np.zeros((64, 4, 4)), []),
+        (np.zeros(2048), ["960 of 2048 elements"]),
+        (np.zeros(960), []),
+    ],
+)
+def test_an_overview_tells_what_it_leaves_out(values: Array, told: list[str], texts: list[str]) -> None:
+    draw_overview("title", {"layer": values})
+
+    assert [text for text in texts if " of " in text] == told
+
+
+def test_a_page_tells_how_many_channels_it_shows(texts: list[str]) -> None:
+    draw_layer("x", np.zeros((512, 2, 2)))
+
+    assert [text.split("    ")[-1] for text in texts if " of " in text] == ["256 of 512 channels"]
+
+
+def test_an_overview_of_many_layers_shows_some_and_says_so(texts: list[str]) -> None:
+    draw_overview("title", {f"layer{index}": np.zeros(2) for index in range(700)})
+
+    assert "100 of 700 layers" in texts
+    assert "layer99" in texts
+    assert "layer100" not in texts

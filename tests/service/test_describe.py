@@ -15,6 +15,7 @@ from protos.featurelens.v1 import classifier_pb2 as pb
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.tensors import unpack
 from service.errors import StartupError
+from service.graph import Graph
 from tests.service.test_classify import LAYERS, MODEL
 from tests.serving import Serving
 
@@ -126,6 +127,21 @@ def test_weights_over_the_limit_are_refused(serving: Serving) -> None:
         assert isinstance(info.value, grpc.Call)
         assert info.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "the limit is 100000; ask without the weights" in (info.value.details() or "")
+
+
+def test_weights_over_the_limit_are_not_even_read(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_: Graph) -> None:
+        pytest.fail("it reads what it can't send")
+
+    with (
+        serving(max_response_bytes=250_000) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        monkeypatch.setattr(Graph, "weights", read)
+        with pytest.raises(grpc.RpcError) as info:
+            ClassifierStub(channel).DescribeModel(pb.DescribeModelRequest(include_weights=True))
+        assert isinstance(info.value, grpc.Call)
+        assert info.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_an_unknown_model_is_not_found(stub: ClassifierStub) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
@@ -14,6 +15,8 @@ from service.model import Model
 from service.model_config import ModelConfig
 from tests.service import onnx_models
 from tests.service.conftest import add_model
+from tests.service.head_models import Z, with_ml
+from tests.service.onnx_models import node
 from tests.service.test_repository import load
 
 
@@ -41,6 +44,20 @@ def labels(metadata: dict[str, str], **config: object) -> tuple[str, ...]:
 )
 def test_labels_come_from_the_files_metadata(metadata: dict[str, str], expected: tuple[str, ...]) -> None:
     assert labels(metadata) == expected
+
+
+@pytest.mark.parametrize("op_type", ["ArrayFeatureExtractor", "Gather"])
+def test_labels_come_from_the_table_that_the_label_is_looked_up_in(op_type: str) -> None:
+    domain = {"domain": "ai.onnx.ml"} if op_type == "ArrayFeatureExtractor" else {}
+    nodes = [
+        *(node("Softmax", "z", "y"), node("ArgMax", "y", "best", axis=1, keepdims=0)),
+        node(op_type, "table best", "label", **domain),
+    ]
+    table = {"table": np.array(["ant", "bee", "cat", "dog"], object)}
+    built = with_ml(onnx_models.model(nodes, [Z], [onnx_models.value("y", ["n", 4])], table))
+    found = Classifier.of(Model(built.SerializeToString(), Execution()), ModelConfig())
+    assert isinstance(found, Classifier)
+    assert found.labels == ("ant", "bee", "cat", "dog")
 
 
 @pytest.mark.parametrize(

@@ -143,11 +143,11 @@ def test_padding_by_rule_is_unknown_where_the_size_is() -> None:
 def test_weights_come_in_the_operator_s_order() -> None:
     initializers = {t.name: onnx.numpy_helper.to_array(t) for t in lenet().graph.initializer}
     graph = parsed(lenet())
-    (kernel_name, kernel), (bias_name, bias) = graph.weights("fc1")
-    assert (kernel_name, bias_name) == ("w3", "b3")
-    np.testing.assert_array_equal(kernel, initializers["w3"])
-    np.testing.assert_array_equal(bias, initializers["b3"])
-    assert graph.weights("relu1") == []
+    assert (graph.layers["fc1"].weights, graph.layers["relu1"].weights) == (("w3", "b3"), ())
+    weights = graph.weights()
+    assert sum(values.nbytes for values in weights.values()) == graph.weight_bytes == 4 * graph.parameters
+    for name, values in weights.items():
+        np.testing.assert_array_equal(values, initializers[name])
 
 
 def test_weights_that_are_constant_nodes_or_take_another_form_first_are_counted_once() -> None:
@@ -164,7 +164,8 @@ def test_weights_that_are_constant_nodes_or_take_another_form_first_are_counted_
     graph = parsed(model(nodes, [value("x", ["n", 4])], [value("y", ["n", 4])], constants))
     assert parameters(graph) == {"product": 12, "sum": 3, "back": 12}
     assert graph.parameters == 15
-    assert [name for name, _ in graph.weights("product")] == ["kernel"]
+    assert graph.layers["product"].weights == graph.layers["back"].weights == ("kernel",)
+    assert graph.weight_bytes == 4 * (12 + 3 + 12)
     assert list(graph.layers) == ["product", "sum", "back", "y"]
 
 
@@ -185,7 +186,9 @@ def test_bfloat16_weights_come_as_float32() -> None:
     narrow = model(
         [node("Cast", "f", "x", to=TensorProto.BFLOAT16), *nodes], [value("f", ["n", 2])], [y], value_info=[x]
     )
-    ((_, weights),) = parsed(narrow).weights("y")
+    graph = parsed(narrow)
+    (weights,) = graph.weights().values()
+    assert graph.weight_bytes == weights.nbytes
     assert weights.dtype == FLOAT
     assert weights.tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
@@ -300,7 +303,7 @@ SEQUENCE = helper.make_value_info(
     ("data", "reason"),
     [
         (b"", "the file is empty; expected an ONNX model"),
-        (b"not a model at all", "the file is not an ONNX model, or only a part of one"),
+        (b"\xffnot a model", "the file is not an ONNX model, or only a part of one"),
         (lenet().SerializeToString()[:-1000], "the file is not an ONNX model, or only a part of one"),
         (onnx.ModelProto(ir_version=10).SerializeToString(), "the file holds no ONNX graph"),
         (

@@ -91,7 +91,7 @@ def test_resolves_layer_names(loaded: Model, names: Sequence[str], resolved: Seq
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("con1", 'no layer "con1"; did you mean "conv1", "conv2"?'),
+        ("con1", 'no layer "con1"; did you mean "conv1", "conv2", "net.conv1"?'),
         ("image", 'no layer "image": it is an input of the model'),
         ("w1", 'no layer "w1"; the model has ' + ", ".join(f'"{name}"' for name in LAYERS)),
         ("", 'no layer ""; the model has ' + ", ".join(f'"{name}"' for name in LAYERS)),

@@ -45,6 +45,18 @@ def with_size(shape: list[int | str]) -> onnx.ModelProto:
     return model(nodes, inputs, [value("y", ["n", 4])], {"last": np.array([-1])})
 
 
+def zip_map() -> onnx.ModelProto:
+    """A label, and maps of probabilities by label, as scikit-learn's converters write by default."""
+    built = linear_classifier("SOFTMAX")
+    attributes = {"classlabels_strings": ["ant", "bee", "cat", "dog"], "domain": "ai.onnx.ml"}
+    built.graph.node.append(node("ZipMap", "probabilities", "maps", **attributes))
+    del built.graph.output[1]
+    number = onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    maps = onnx.helper.make_sequence_type_proto(onnx.helper.make_map_type_proto(TensorProto.STRING, number))
+    built.graph.output.append(onnx.helper.make_value_info("maps", maps))
+    return built
+
+
 def found(built: onnx.ModelProto, **config: object) -> Classifier | NoClassifier:
     return Classifier.of(Model(built.SerializeToString(), Execution()), ModelConfig.model_validate(config))
 
@@ -132,6 +144,28 @@ def found(built: onnx.ModelProto, **config: object) -> Classifier | NoClassifier
             "",
             id="rows that aren't items",
         ),
+        pytest.param(
+            lambda: model(
+                [
+                    node("AveragePool", "x", "a", kernel_shape=[3], strides=[3]),
+                    node("Softmax", "a", "y", axis=1),
+                ],
+                [value("x", ["n", 4, "time"])],
+                [value("y", ["n", 4, "time"])],
+            ),
+            'its output "y" has the shape [any, 4, any]; expected one axis for the classes',
+            None,
+            "",
+            id="classes for each time",
+        ),
+        pytest.param(
+            zip_map,
+            'its output "label" holds texts; expected floating-point numbers; its output "maps" is no '
+            "tensor; scikit-learn's models are converted with the option zipmap=False",
+            None,
+            "",
+            id="maps of probabilities",
+        ),
         pytest.param(onnx_models.texts, 'its input "words" holds texts', None, "", id="texts"),
     ],
 )
@@ -195,6 +229,42 @@ def test_head_and_softmax_that_contradict_each_other_are_refused(head_: str, sof
 @pytest.mark.parametrize(("head_", "softmax"), [("logits", True), ("softmax", False), ("sigmoid", False)])
 def test_head_and_softmax_may_agree(head_: str, softmax: bool) -> None:
     assert ModelConfig.model_validate({"head": head_, "softmax": softmax}).head == head_
+
+
+@pytest.mark.parametrize(
+    ("op_type", "kind"), [("Softmax", "softmax"), ("Relu", "logits"), ("LogSoftmax", "log_softmax")]
+)
+def test_a_batch_of_one_is_tried_with_several_items(op_type: str, kind: str) -> None:
+    nodes = [node(op_type, "z", "p"), node("Mean", "p p", "y")]
+    classifier = found(model(nodes, [value("z", [1, 4])], [value("y", [1, 4])]))
+    assert isinstance(classifier, Classifier)
+    assert classifier.head.kind == kind
+
+
+def test_sigmoids_of_two_classes_that_happen_to_sum_to_1_stay_sigmoids() -> None:
+    weights = {"small": np.array(1e-3, np.float32)}
+    nodes = [node("Mul", "z small", "m"), node("Sigmoid", "m", "y")]
+    classifier = found(model(nodes, [value("z", ["n", 2])], [value("y", ["n", 2])], weights))
+    assert isinstance(classifier, Classifier)
+    assert (classifier.head.kind, classifier.head.multi_label) == ("sigmoid", True)
+
+
+def test_the_size_of_quantized_steps_is_allowed_for() -> None:
+    """A thousand probabilities of about a thousandth each are all rounded to 0 by 8 bits."""
+    nodes = [
+        node("MatMul", "z w", "l"),
+        node("Softmax", "l", "p"),
+        node("QuantizeLinear", "p scale zero", "q"),
+        node("DequantizeLinear", "q scale zero", "y"),
+    ]
+    weights: dict[str, np.ndarray] = {
+        "w": np.zeros((4, 1000), np.float32),
+        "scale": np.array(1 / 255, np.float32),
+        "zero": np.array(0, np.uint8),
+    }
+    classifier = found(model(nodes, [value("z", ["n", 4])], [value("y", ["n", 1000])], weights))
+    assert isinstance(classifier, Classifier)
+    assert classifier.head.kind == "softmax"
 
 
 def test_a_label_beside_probabilities_is_passed_over() -> None:

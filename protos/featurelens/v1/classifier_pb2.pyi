@@ -236,7 +236,15 @@ class ClassifyRequest(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Layers whose feature maps to return: names from DescribeModel, or "*" for all but the auxiliary ones."""
+        """Layers whose feature maps to return. Each name is looked up in this order:
+          a layer's name, as DescribeModel tells it: "relu_12"
+          a module path in the code that the model was exported from, for the module's output: "layer3", "layer3.0.conv1"
+          a node's name, for its first output: "node_relu_12"
+          "op:" and an operator, in any case, for every layer that it computes: "op:Conv"
+          a pattern of *, ? and [] over layers' names and module paths: "layer3*"; at most 16 of them in a request
+        "*" stands for all layers but the auxiliary ones. A pattern leaves these out too, unless it matches nothing else.
+        A module with several outputs, one that is called at several places say, is refused; the error lists them.
+        """
 
     def __init__(
         self,
@@ -402,6 +410,7 @@ class ClassifyResponse(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     LAYERS_ALONE_FIELD_NUMBER: _builtins.int
+    RESOLVED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The request's id, or the one that the server gave it."""
     model: _builtins.str
@@ -434,6 +443,10 @@ class ClassifyResponse(_message.Message):
     def layers_alone(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerAlone]:
         """The layers that were asked for and don't follow the batch, in the same order."""
 
+    @_builtins.property
+    def resolved(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResolvedLayer]:
+        """What the names stand for that were asked for and are neither a layer's name nor "*", in the order asked."""
+
     def __init__(
         self,
         *,
@@ -446,14 +459,43 @@ class ClassifyResponse(_message.Message):
         input: Global___Tensor | None = ...,
         timings: Global___Timings | None = ...,
         layers_alone: _abc.Iterable[Global___LayerAlone] | None = ...,
+        resolved: _abc.Iterable[Global___ResolvedLayer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "feature_maps", b"feature_maps", "id", b"id", "input", b"input", "layers_alone", b"layers_alone", "model", b"model", "results", b"results", "timings", b"timings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "feature_maps", b"feature_maps", "id", b"id", "input", b"input", "layers_alone", b"layers_alone", "model", b"model", "resolved", b"resolved", "results", b"results", "timings", b"timings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
+
+@_typing.final
+class ResolvedLayer(_message.Message):
+    """A name of a request, and the layers it stands for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASKED_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    asked: _builtins.str
+    """As it was asked: a module path, a node, a pattern or an operator."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the layers, which the answer's tensors carry: one for a module path or a node."""
+
+    def __init__(
+        self,
+        *,
+        asked: _builtins.str = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolvedLayer: _TypeAlias = ResolvedLayer  # noqa: Y015
 
 @_typing.final
 class LayerAlone(_message.Message):
@@ -643,22 +685,28 @@ class DescribeModelRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     INCLUDE_WEIGHTS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model; empty: the only model there is."""
     version: _builtins.str
     """Version of the model, or one of its labels; empty: as in ClassifyRequest."""
     include_weights: _builtins.bool
-    """Also return the weights of every layer."""
+    """Also return the weights of the layers."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Describe these layers alone, in the order of a ClassifyResponse; named as in ClassifyRequest. Empty: all of them."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         version: _builtins.str = ...,
         include_weights: _builtins.bool = ...,
+        layers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_weights", b"include_weights", "model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_weights", b"include_weights", "layers", b"layers", "model", b"model", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -673,10 +721,13 @@ class TensorInfo(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
+    CHANNEL_AXIS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the tensor in the graph."""
     data_type: Global___DataType.ValueType
     """Type of its elements."""
+    channel_axis: _builtins.int
+    """The axis that holds channels, as in Layer."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Sizes of its axes; -1: any size."""
@@ -687,10 +738,11 @@ class TensorInfo(_message.Message):
         name: _builtins.str = ...,
         data_type: Global___DataType.ValueType = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
+        channel_axis: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_axis", b"channel_axis", "data_type", b"data_type", "name", b"name", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -757,6 +809,8 @@ class Layer(_message.Message):
     WEIGHTS_FIELD_NUMBER: _builtins.int
     AUXILIARY_FIELD_NUMBER: _builtins.int
     FOLLOWS_BATCH_FIELD_NUMBER: _builtins.int
+    CHANNEL_AXIS_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to ask for in `layers`: the tensor's name in the graph."""
     op_type: _builtins.str
@@ -770,10 +824,16 @@ class Layer(_message.Message):
     parameters: _builtins.int
     """Number of learned parameters."""
     auxiliary: _builtins.bool
-    """Whether the file has a table of its layers and this one, a reshape say, isn't in it: "*" leaves it out."""
+    """Whether "*" leaves it out: it depends on the sizes of the inputs and not on their elements, as the shape arithmetic
+    of exporters does; or the file has a table of its layers and this one, a reshape say, isn't in it.
+    """
     follows_batch: _builtins.bool
     """Whether row i of axis 0 is what the layer computes for image i alone. A run at load showed it. Where it is false
     (time first, heads folded into the batch, a shape, a constant), ClassifyResponse has the layer in `layers_alone`.
+    """
+    channel_axis: _builtins.int
+    """The axis that holds channels, counted from the last, which is -1: -3 in [N, C, H, W], -1 in [N, H, W, C]. 0: unknown,
+    or there are fewer than 4 axes. It is what the graph proves: convolutions and poolings take and give [N, C, ...].
     """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -807,6 +867,10 @@ class Layer(_message.Message):
     def weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tensor]:
         """The weights, if they were asked for, in the operator's order: for Conv and Gemm the kernel, then the bias."""
 
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Module paths that may be asked for in place of the name: this is what those modules hand to the rest of the network."""
+
     def __init__(
         self,
         *,
@@ -826,10 +890,12 @@ class Layer(_message.Message):
         weights: _abc.Iterable[Global___Tensor] | None = ...,
         auxiliary: _builtins.bool = ...,
         follows_batch: _builtins.bool = ...,
+        channel_axis: _builtins.int = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receptive_field", b"receptive_field"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auxiliary", b"auxiliary", "data_type", b"data_type", "dilations", b"dilations", "follows_batch", b"follows_batch", "group", b"group", "inputs", b"inputs", "kernel_shape", b"kernel_shape", "module", b"module", "name", b"name", "op_type", b"op_type", "output_shape", b"output_shape", "pads", b"pads", "parameters", b"parameters", "receptive_field", b"receptive_field", "strides", b"strides", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "auxiliary", b"auxiliary", "channel_axis", b"channel_axis", "data_type", b"data_type", "dilations", b"dilations", "follows_batch", b"follows_batch", "group", b"group", "inputs", b"inputs", "kernel_shape", b"kernel_shape", "module", b"module", "name", b"name", "op_type", b"op_type", "output_shape", b"output_shape", "pads", b"pads", "parameters", b"parameters", "receptive_field", b"receptive_field", "strides", b"strides", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -952,6 +1018,7 @@ class DescribeModelResponse(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     NOT_A_CLASSIFIER_FIELD_NUMBER: _builtins.int
     FIXED_BATCH_FIELD_NUMBER: _builtins.int
+    RESOLVED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The folder's name in the repository."""
     version: _builtins.str
@@ -990,7 +1057,7 @@ class DescribeModelResponse(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Layer]:
-        """Every layer that can be asked for, in graph order."""
+        """The layers that were asked for; else every layer there is, in graph order."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -999,6 +1066,10 @@ class DescribeModelResponse(_message.Message):
     @_builtins.property
     def head(self) -> Global___HeadInfo:
         """Which output holds the classes, and how it becomes probabilities; unset for a model that is no classifier."""
+
+    @_builtins.property
+    def resolved(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResolvedLayer]:
+        """What the names stand for that the request has in `layers`, as in ClassifyResponse."""
 
     def __init__(
         self,
@@ -1020,10 +1091,11 @@ class DescribeModelResponse(_message.Message):
         head: Global___HeadInfo | None = ...,
         not_a_classifier: _builtins.str = ...,
         fixed_batch: _builtins.int = ...,
+        resolved: _abc.Iterable[Global___ResolvedLayer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fallback_reason", b"fallback_reason", "fixed_batch", b"fixed_batch", "head", b"head", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "not_a_classifier", b"not_a_classifier", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fallback_reason", b"fallback_reason", "fixed_batch", b"fixed_batch", "head", b"head", "inputs", b"inputs", "labels", b"labels", "layers", b"layers", "metadata", b"metadata", "name", b"name", "not_a_classifier", b"not_a_classifier", "opset", b"opset", "outputs", b"outputs", "parameters", b"parameters", "preprocessing", b"preprocessing", "producer", b"producer", "provider", b"provider", "resolved", b"resolved", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

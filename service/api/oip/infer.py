@@ -55,7 +55,7 @@ class _Question:
         job = Job(
             self.served.model,
             feeds,
-            query.names,
+            query.tensors,
             query.samples,
             self.answer,
             self.call.abandoned,
@@ -168,7 +168,9 @@ class InferMethod:
     def _query(
         self, question: _Question, outputs: tuple[Wanted, ...], urgent: Urgency, feeds: Feeds
     ) -> Query:
-        layers = self._interfaces.of(question.served).layers([wanted.name for wanted in outputs])
+        layers = self._interfaces.of(question.served).layers(
+            dict.fromkeys(wanted.tensor for wanted in outputs)
+        )
         return query(question.served, outputs, layers, feeds, urgent, self._limits)
 
 
@@ -211,10 +213,10 @@ def _check_image_shape(tensor: pb.ModelInferRequest.InferInputTensor) -> None:
 
 
 def _value(served: ServedModel, wanted: Wanted, result: Result) -> np.ndarray:
-    array = result.outputs[wanted.name]
+    array = result.outputs[wanted.tensor]
     if not wanted.top_k:
         return narrowed(array) if wanted.bfloat16 else array
     classifier = served.classifier_or_none
-    labels = classifier.labels if classifier and classifier.output == wanted.name else ()
-    batch = served.model.batches((wanted.name,))
+    labels = classifier.labels if classifier and classifier.output == wanted.tensor else ()
+    batch = served.model.batches((wanted.tensor,))
     return classify(array, wanted.top_k, labels, batch=batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -10,17 +9,18 @@ from weakref import WeakKeyDictionary
 from protos.inference import messages as pb
 from service.api.oip import parameters
 from service.api.oip.datatypes import BYTES, datatype
-from service.errors import InvalidRequestError, UnknownLayerError
+from service.errors import InvalidRequestError
 from service.model import Model
 from service.repository import ServedModel
-
-_LONGEST_NAME = 200  # of a caller's, in an error and in the search for similar ones
 
 
 class Wanted(NamedTuple):
     """An output that is asked for."""
 
     name: str
+    """What it was asked for as, and is returned as."""
+    tensor: str
+    """The tensor that this stands for."""
     top_k: int = 0
     """How many classes of it; 0 for the tensor itself."""
     bfloat16: bool = False
@@ -43,49 +43,35 @@ class Interface:
         layers = (layer.spec for layer in model.graph.layers.values())
         self._bfloat16 = frozenset(spec.name for spec in (*model.outputs, *layers) if spec.bfloat16)
         self.declared = tuple(
-            Wanted(spec.name, bfloat16=spec.name in self._bfloat16) for spec in model.outputs
+            Wanted(spec.name, spec.name, bfloat16=spec.name in self._bfloat16) for spec in model.outputs
         )
         self.image_input = None
         if classifier and classifier.preprocessing.kind != "none":
             self.image_input = classifier.input.name
         self._declared_names = frozenset(wanted.name for wanted in self.declared)
-        self._fetchable = model.graph.fetchable
+        self._names = model.names
 
     def wanted(self, request: pb.ModelInferRequest) -> tuple[Wanted, ...]:
         """Return the outputs that a request asks for.
 
         Raises:
-            InvalidRequestError: there is no such output or layer, or one is asked for twice.
+            InvalidRequestError: there is no such output or layer, a name stands for several, or one is asked
+                for twice.
         """
         if not request.outputs:
             return self.declared
-        wanted = [
-            Wanted(
-                output.name,
-                parameters.top_k(output.parameters) if output.parameters else 0,
-                output.name in self._bfloat16,
-            )
-            for output in request.outputs
-        ]
-        names = {output.name for output in wanted}
-        if len(names) < len(wanted):
+        if len({output.name for output in request.outputs}) < len(request.outputs):
             raise InvalidRequestError("an output is asked for twice; ask for each once")
-        for name in names - self._fetchable:
-            raise UnknownLayerError(self._unknown(name))
-        return tuple(wanted)
+        return tuple([self._wanted(output) for output in request.outputs])
 
-    def layers(self, names: Iterable[str]) -> list[str]:
-        """Return those of the wanted outputs that are not declared."""
-        return [name for name in names if name not in self._declared_names]
+    def _wanted(self, output: pb.ModelInferRequest.InferRequestedOutputTensor) -> Wanted:
+        tensor = self._names.one(output.name)
+        top_k = parameters.top_k(output.parameters) if output.parameters else 0
+        return Wanted(output.name, tensor, top_k, tensor in self._bfloat16)
 
-    def _unknown(self, name: str) -> str:
-        shown = name[:_LONGEST_NAME]
-        close = difflib.get_close_matches(shown, self._fetchable, n=3)
-        names = ", ".join(f'"{name}"' for name in close or [output.name for output in self.declared[:20]])
-        hint = (
-            f"did you mean {names}?" if close else f"the model has {names}, and ModelConfig lists its layers"
-        )
-        return f'no output or layer "{shown}"; {hint}'
+    def layers(self, tensors: Iterable[str]) -> list[str]:
+        """Return those of the wanted tensors that are not declared outputs."""
+        return [tensor for tensor in tensors if tensor not in self._declared_names]
 
 
 class Interfaces:

@@ -11,7 +11,7 @@ from service.api.oip.datatypes import BYTES, datatype
 from service.api.oip.requests import parse
 from service.errors import ModelNotReadyError
 from service.graph import TensorSpec
-from service.model import ALL_LAYERS, Model
+from service.model import Model
 from service.repository import Repository, ServedModel, State
 from service.versions import version_of
 
@@ -120,7 +120,7 @@ def _config(served: ServedModel, max_batch_size: int) -> pb.ModelConfig:
             for spec in model.outputs
         ],
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
-        parameters={_LAYERS: pb.ModelParameter(string_value=json.dumps(model.resolve_layers([ALL_LAYERS])))},
+        parameters={_LAYERS: pb.ModelParameter(string_value=json.dumps(model.names.all))},
     )
 
 

@@ -30,13 +30,13 @@ class Query(NamedTuple):
     """See above. It doesn't hold the model, so that it can be kept.
 
     Attributes:
-        names: of the outputs.
+        tensors: that the run has to give, each once.
         samples: how many items it holds, 1 if the model knows no batch.
         layers: how many of the outputs are layers.
     """
 
     outputs: tuple[Wanted, ...]
-    names: tuple[str, ...]
+    tensors: tuple[str, ...]
     samples: int
     layers: int
     run_key: RunKey | None
@@ -72,9 +72,9 @@ def query(
         LimitExceededError: it brings or asks for too much.
     """
     model = served.model
-    names = tuple([wanted.name for wanted in outputs])
-    model.check_inputs(feeds, finite=served.finite, any_number=model.batches(names, feeds))
-    batch_size = _batch_size(model, names, feeds)
+    tensors = tuple(dict.fromkeys([wanted.tensor for wanted in outputs]))
+    model.check_inputs(feeds, finite=served.finite, any_number=model.batches(tensors, feeds))
+    batch_size = _batch_size(model, tensors, feeds)
     items = batch_size if batch_size is not None else _items_of_a_whole_run(model, feeds)
     if items is not None:
         limits.check_count(items, "items along axis 0 of its inputs")
@@ -84,12 +84,12 @@ def query(
         limits.check_estimate(model.estimate_bytes(layers, shapes))
     return Query(
         outputs=outputs,
-        names=names,
+        tensors=tensors,
         samples=batch_size or 1,
         layers=len(layers),
-        run_key=run_key(model, feeds, names, batch_size or 1),
+        run_key=run_key(model, feeds, tensors, batch_size or 1),
         urgency=urgency,
-        form=Form(served.name, served.version, names),
+        form=Form(served.name, served.version, [wanted.name for wanted in outputs]),
     )
 
 

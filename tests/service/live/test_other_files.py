@@ -6,12 +6,14 @@ import dataclasses
 import os
 from pathlib import Path
 
+import grpc
 import onnx
 import pytest
 from structlog.testing import capture_logs
 
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from service.changeover import ChangeOver, Outcome
+from service.external_data import ExternalData
 from service.folder_view import FolderView
 from service.loading import Version, loaded, read_version
 from service.model_config import ModelConfig
@@ -23,6 +25,7 @@ from service.trial import Trial, TrialLimits
 from tests.service.external import DATA, split
 from tests.service.live.repositories import ask, put, version, wait_for, wait_until, wait_until_true
 from tests.service.live.test_trial import OPTIONS
+from tests.serving import Serving
 
 
 def parts(folder: Path, number: int) -> tuple[bytes, bytes]:
@@ -109,18 +112,17 @@ def test_a_version_waits_until_its_data_has_settled(folder: Path, tmp_path: Path
         rest.write(data[5:])
     tiny = Version("tiny", 2, ModelConfig())
     with pytest.raises(FilesChangedError):
-        read_version(view.files(), tiny, OPTIONS, seen)
+        read_version(view.files(), tiny, OPTIONS, seen).finish()
     view.look_at("tiny")
-    found = read_version(view.files(), tiny, OPTIONS, view.models["tiny"].versions[2])
+    found = read_version(view.files(), tiny, OPTIONS, view.models["tiny"].versions[2]).finish()
     assert onnx.load_model_from_string(found.data) == version(2)
 
 
-def test_a_trial_takes_it_and_processes_agree_on_its_digest(folder: Path, tmp_path: Path) -> None:
+def test_processes_agree_on_its_digest(folder: Path, tmp_path: Path) -> None:
     started = load_models(folder, OPTIONS)
     split(folder / "tiny", version(2), number=2)
     tiny = Version("tiny", 2, ModelConfig())
-    found = read_version(ModelFiles.at(folder), tiny, OPTIONS)
-    assert Trial(TrialLimits(60, 512)).refuse(found.data, tiny, OPTIONS) == ""
+    found = read_version(ModelFiles.at(folder), tiny, OPTIONS).finish()
     change_over = ChangeOver(started, lambda displaced: None)
     assert change_over.prepare(tiny, found.digest) == ""
     change_over.commit("tiny", [Outcome(2, found.digest)], {})
@@ -133,7 +135,7 @@ def test_a_trial_takes_it_and_processes_agree_on_its_digest(folder: Path, tmp_pa
 def test_a_quarantined_digest_is_not_loaded(folder: Path) -> None:
     file = split(folder / "tiny", version(2), number=2)
     tiny = Version("tiny", 2, ModelConfig())
-    digest = read_version(ModelFiles.at(folder), tiny, OPTIONS).digest
+    digest = read_version(ModelFiles.at(folder), tiny, OPTIONS).finish().digest
     suspects = Suspects()
     suspects.quarantined = {digest: "its runs crash workers"}
     options = dataclasses.replace(OPTIONS, suspects=suspects)
@@ -141,3 +143,43 @@ def test_a_quarantined_digest_is_not_loaded(folder: Path) -> None:
     with file.with_name(DATA).open("ab") as data:
         data.write(b"\0")
     assert loaded(ModelFiles.at(folder), tiny, options).served
+
+
+def test_a_trial_reads_it_if_it_is_as_expected(folder: Path) -> None:
+    file = split(folder / "tiny", version(2), number=2)
+    files, tiny = ModelFiles.at(folder), Version("tiny", 2, ModelConfig())
+    seen = {path.name: files.stamp(("tiny", "2", path.name)) for path in file.parent.iterdir()}
+    reading = read_version(files, tiny, OPTIONS, seen)
+    assert Trial(TrialLimits(60, 512)).refuse(reading, tiny, OPTIONS) == ""
+    file.with_name(DATA).write_bytes(b"short")
+    with pytest.raises(FilesChangedError, match=f"^{DATA} is being changed$"):
+        Trial(TrialLimits(60, 512)).refuse(reading, tiny, OPTIONS)
+
+
+def test_what_names_other_files_is_parsed_by_the_trial_first(
+    folder: Path, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile file takes a hundred times its size to parse."""
+    parsed: list[bytes] = []
+    of = ExternalData.of
+
+    def noted(data: bytes, most_bytes: int) -> ExternalData | None:
+        parsed.append(data)
+        return of(data, most_bytes)
+
+    monkeypatch.setattr(ExternalData, "of", noted)
+    with (
+        serving(model_repository=folder, watch_settle_s=0.1, trial_timeout_s=60) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = ClassifierStub(channel)
+        file = split(folder / ".new", version(2), number=2)
+        file.with_name(DATA).write_bytes(b"short")
+        before = len(parsed)
+        file.parent.rename(folder / "tiny/2")
+        found = wait_until(stub, v1="READY", v2="UNAVAILABLE")
+        assert f"{DATA}, which has 5; it is incomplete" in found["tiny/2"][1]
+        assert len(parsed) == before
+        split(folder / ".whole", version(2)).with_name(DATA).rename(folder / "tiny/2" / DATA)
+        wait_until(stub, v2="READY")
+        assert ask(stub) == ("2", 2.0)

@@ -19,6 +19,8 @@ from service.batching_limits import BatchingLimits
 from service.device import Execution
 from service.loading import LoadOptions, Version
 from service.model_config import ModelConfig
+from service.model_data import ModelReading
+from service.model_files import ModelFiles
 from service.trial import Trial, TrialLimits
 from tests.service import onnx_models
 from tests.service.live.repositories import ask, put, wait_until, wait_until_true
@@ -42,7 +44,14 @@ def hungry(items: int = 2**34) -> onnx.ModelProto:
 
 def refuse(model: onnx.ModelProto | bytes, limits: TrialLimits = LIMITS, config: ModelConfig = PLAIN) -> str:
     data = model if isinstance(model, bytes) else model.SerializeToString()
-    return Trial(limits).refuse(data, Version("tiny", 1, config), OPTIONS)
+    return Trial(limits).refuse(alone(data), Version("tiny", 1, config), OPTIONS)
+
+
+def alone(data: bytes) -> ModelReading:
+    """What has been read of a model in one file."""
+    return ModelReading(
+        data, ModelFiles(Path("nowhere")), ("tiny", "1", "model.onnx"), OPTIONS.max_model_bytes
+    )
 
 
 def test_a_good_version_passes_with_all_that_its_config_says() -> None:
@@ -109,11 +118,13 @@ def test_a_trial_ends_with_the_server() -> None:
     trial, before = Trial(LIMITS), set(children())
     version = Version("tiny", 1, PLAIN)
     with ThreadPoolExecutor(1) as thread:
-        going_on = thread.submit(trial.refuse, onnx_models.endless().SerializeToString(), version, OPTIONS)
+        going_on = thread.submit(
+            trial.refuse, alone(onnx_models.endless().SerializeToString()), version, OPTIONS
+        )
         wait_until_true(lambda: bool(set(children()) - before))
         trial.cancel()
         assert going_on.result() == "the server is shutting down"
-    assert trial.refuse(b"", version, OPTIONS) == "the server is shutting down"
+    assert trial.refuse(alone(b""), version, OPTIONS) == "the server is shutting down"
 
 
 def test_hostile_versions_do_not_touch_the_server(folder: Path, serving: Serving) -> None:
