@@ -7,11 +7,16 @@ digits": the character fits a box of 20x20, its aspect kept, and its center of m
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from service.ink import INK_LEVEL, Floats, ink_contrast, main_ink
+from service.ink import ink_contrast
+from service.regions import Floats, Mask, reduced
+from service.sheet import innermost_sheet
+from service.strokes import INK_LEVEL, main_ink, same_ink
 
 COARSE_SIDE = 256
 """Pixels on the longer side of the picture in which the ink is looked for first."""
@@ -21,6 +26,12 @@ MARGIN = 0.35
 """What of the paper around the ink is looked at closely, as a part of the ink's longer side."""
 FRINGE_LEVEL = 0.1
 """Contrast above which a pixel at a stroke's edge belongs to the box of a digit that already is framed."""
+SMALLEST_SIDE = 5
+"""Pixels that a character takes at least."""
+BLOT_WIDTH = 0.42
+"""A stroke is narrower than this part of its longer side. A disk is half as wide, by `stroke_width`."""
+SOFT_EDGE, SOFT_STEP = 2.5, 0.25
+"""Contrast grows at an edge by more a pixel than the first over the ink's longer side, or than the second."""
 SUPERSAMPLING = 4
 STROKE_WIDTHS = (1.8, 4.0)
 """Widths of pen strokes that MNIST has, in pixels of its 28x28."""
@@ -31,17 +42,23 @@ def frame_ink(picture: NDArray[np.uint8], height: int, width: int, box: int) -> 
 
     A picture without ink gives all background. One that already is framed comes back as it is, padded.
     """
-    coarse = _reduced(picture, COARSE_SIDE)
-    contrast = ink_contrast(coarse)
-    if is_framed(contrast, height, width, box):
-        return _padded(contrast, height, width)
-    ink = main_ink(contrast)
+    padding = height - (box + 8)
+    if picture.shape[:2] in ((height, width), (height - padding, width - padding)):
+        contrast = ink_contrast(picture)
+        if is_framed(contrast, height, width, box):
+            return _padded(contrast, height, width)
+    picture, paper = innermost_sheet(picture)
+    coarse = reduced(picture, COARSE_SIDE)
+    ink = main_ink(ink_contrast(coarse) * _of_size(paper, coarse.shape[:2]))
     if not ink.any():
         return np.zeros((height, width), dtype=np.float32)
     part = _part(picture, _bounds(ink), coarse.shape[0] / picture.shape[0])
     if part.shape != picture.shape:
-        closer = main_ink(ink_contrast(_reduced(part, FINE_SIDE)))
+        contrast = ink_contrast(reduced(part, FINE_SIDE))
+        closer = same_ink(contrast, _of_size(_part(ink, _bounds(ink), 1) > INK_LEVEL, contrast.shape))
         ink = closer if closer.any() else ink
+    if not is_written(ink):
+        return np.zeros((height, width), dtype=np.float32)
     return _framed(ink, height, width, box)
 
 
@@ -52,7 +69,7 @@ def _bounds(ink: Floats, level: float = INK_LEVEL) -> tuple[int, int, int, int]:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def _part(picture: NDArray[np.uint8], bounds: tuple[int, int, int, int], scale: float) -> NDArray[np.uint8]:
+def _part(picture: NDArray[Any], bounds: tuple[int, int, int, int], scale: float) -> NDArray[Any]:
     """Cut the bounds, which are in a copy of the picture made smaller by `scale`, with a margin around."""
     top, bottom, left, right = (bound / scale for bound in bounds)
     margin = MARGIN * max(bottom - top, right - left) + 2 / scale
@@ -61,14 +78,22 @@ def _part(picture: NDArray[np.uint8], bounds: tuple[int, int, int, int], scale: 
     return picture[rows, columns]
 
 
-def _reduced(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Average whole blocks of pixels, so that the longer side is at most `side`."""
-    factor = -(-max(picture.shape) // side)
-    if factor <= 1:
-        return picture
-    plain = picture[..., 0] if picture.shape[2] == 1 else picture
-    reduced = np.asarray(Image.fromarray(plain).reduce(factor))
-    return reduced.reshape(*reduced.shape[:2], picture.shape[2])
+def is_written(ink: Floats) -> bool:
+    """Tell strokes from a blot, a speck or a sheet, and their edges from those of a shadow."""
+    top, bottom, left, right = _bounds(ink)
+    side = max(bottom - top, right - left)
+    mask = ink > INK_LEVEL
+    down, across = np.abs(np.diff(ink, axis=0)), np.abs(np.diff(ink, axis=1))
+    edge = np.concatenate([down[mask[1:] != mask[:-1]], across[mask[:, 1:] != mask[:, :-1]]])
+    step = float(np.percentile(edge, 75)) if edge.size else 0.0
+    if side < SMALLEST_SIDE:
+        return False
+    return stroke_width(ink) < BLOT_WIDTH * side and step > min(SOFT_STEP, SOFT_EDGE / side)
+
+
+def _of_size(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    height, width = shape
+    return np.asarray(Image.fromarray(mask).resize((width, height)))
 
 
 # --- the frame ---

@@ -1,8 +1,4 @@
-"""Tell the ink of a handwritten character from everything else in a picture.
-
-Photographs have shadows, colors, specks, ruled lines and the edge of a table; what comes out is how much of
-every pixel is ink of the character.
-"""
+"""Tell how much of every pixel is ink: what differs from the background, whatever the colors."""
 
 from __future__ import annotations
 
@@ -10,11 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from service.regions import Floats, Mask
 
-INK_LEVEL = 0.4
-"""Contrast from which a pixel is ink."""
 BETTER_FIT = 0.6
 """How much better the local median must fit than a smooth surface does, to be the background."""
 MEDIAN_SIDE, MEDIAN_WINDOW = 32, ImageFilter.MedianFilter(15)
@@ -29,16 +22,6 @@ DARKEST_PIXELS = 24
 """How many pixels tell how dark ink can be; half of them may be specks."""
 FLAT_LEVELS = 3.0
 """Difference of 8-bit levels within which a background is called even."""
-SCENERY_PART = 0.35
-"""What runs along more of a side of the picture than this is no character."""
-BAND_PART = 0.9
-"""A line of pixels covered to this part is no stroke, if so are all from it to the picture's side."""
-SMALLEST_PART = 0.05
-"""What is smaller than this part of the picture is no character but a speck, if anything else can be one."""
-MAIN_PART = 0.12
-"""A stroke apart is of the character if it has this part of the ink that the largest one has."""
-
-# --- contrast: what of the picture differs from its background ---
 
 
 def ink_contrast(picture: NDArray[np.uint8]) -> Floats:
@@ -137,94 +120,3 @@ def _ink_level(signed: Floats, noise: float) -> float:
     level = float(np.median(darkest))
     ink = signed[signed > max(NOISE_SIGMAS * noise, 0.5 * level)]
     return float(np.percentile(ink, 75)) if ink.size else 0.0
-
-
-# --- the character: which of the contrast is it ---
-
-
-def main_ink(contrast: Floats) -> Floats:
-    """Keep the character: the stroke with most ink and its like; no specks, no paper's edge."""
-    everything = contrast > INK_LEVEL
-    mask = without_scenery(everything)
-    if not mask.any():
-        return np.zeros_like(contrast)
-    labels = components(_dilated(mask, max(1, max(mask.shape) // 80)))
-    ink = np.bincount(labels.ravel(), weights=(contrast * mask).ravel())
-    keep = ink >= MAIN_PART * ink.max()
-    keep[0] = False
-    with_fringe = _dilated(mask, 1) & (mask | ~everything)
-    return np.where(keep[labels] & with_fringe, contrast, 0).astype(np.float32)
-
-
-def without_scenery(mask: Mask) -> Mask:
-    """Drop what runs along a side of the picture, as a table or a shadow does and a character doesn't."""
-    peeled = _peeled(mask)
-    labels = components(peeled)
-    scenery = {0}
-    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        found, counts = np.unique(side, return_counts=True)
-        scenery.update(found[counts > SCENERY_PART * len(side)].tolist())
-    for kept in (peeled & ~np.isin(labels, list(scenery)), peeled):
-        if _extent(kept) >= SMALLEST_PART * max(mask.shape):
-            return kept
-    return mask
-
-
-def _peeled(mask: Mask) -> Mask:
-    """Cut off the bands that cover whole sides, even where a character touches them."""
-    peeled = mask.copy()
-    for side in (peeled, peeled[::-1], peeled.T, peeled.T[::-1]):
-        bands = side.mean(axis=1) > BAND_PART
-        side[: int(np.argmin(np.append(bands, False)))] = False
-    return peeled
-
-
-def _extent(mask: Mask) -> int:
-    """Return the longer side of the largest part's box, in pixels."""
-    labels = components(mask)
-    if not labels.any():
-        return 0
-    sizes = np.bincount(labels.ravel())
-    rows, columns = np.nonzero(labels == sizes[1:].argmax() + 1)
-    return int(max(np.ptp(rows), np.ptp(columns))) + 1
-
-
-def components(mask: Mask) -> NDArray[np.int64]:
-    """Label the 8-connected parts of a mask: 0 outside, one number from 1 for each part.
-
-    Runs of pixels are the nodes of a graph, its edges join runs that touch in neighboring rows, and the parts
-    come by union-find. Rosenfeld, Pfaltz: Sequential operations in digital picture processing, JACM, 1966.
-    """
-    stride = mask.shape[1] + 2  # two columns of nothing, so that rows never touch
-    flat = np.zeros((mask.shape[0], stride), dtype=np.int8)
-    flat[:, 1:-1] = mask
-    steps = np.diff(flat.ravel())
-    starts, ends = np.flatnonzero(steps == 1) + 1, np.flatnonzero(steps == -1) + 1
-    first = np.searchsorted(ends, starts - stride, side="left")
-    last = np.searchsorted(starts, ends - stride, side="right")
-    parts = _united(first.tolist(), last.tolist())
-    labels = np.zeros(flat.size, dtype=np.int64)
-    labels[np.flatnonzero(flat)] = np.repeat(parts, ends - starts)
-    return labels.reshape(flat.shape)[:, 1:-1]
-
-
-def _united(first: list[int], last: list[int]) -> NDArray[np.int64]:
-    """Number the sets from 1, where node i is in one set with nodes first[i] to last[i]-1, all before it."""
-    parent = list(range(len(first)))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for node, (low, high) in enumerate(zip(first, last, strict=True)):
-        for other in range(low, high):
-            parent[root(node)] = root(other)
-    roots = np.array([root(node) for node in range(len(parent))], dtype=np.int64)
-    return np.unique(roots, return_inverse=True)[1] + 1
-
-
-def _dilated(mask: Mask, radius: int) -> Mask:
-    image = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(radius))
-    return np.asarray(image) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from service.repository import Entry, ServedModel
 from service.run_watch import run_watch
 from service.settings import MiB
 from service.suspects import Suspects
+from service.tap_memory import TapMemory
 from service.warm_up import shortest_run_s, warm_up
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -51,6 +53,8 @@ class LoadOptions:
     """How long a run may take."""
     suspects: Annotated[Suspects, Field(exclude=True)] = field(default_factory=Suspects)
     """What is known of crashes; a process that tries a version isn't told."""
+    tap_memory: Annotated[TapMemory, Field(exclude=True)] = field(default_factory=TapMemory)
+    """What the tap sessions of all models may hold together."""
 
     def shared_by(self, sessions: int) -> LoadOptions:
         """Return the options for one of this many sessions."""
@@ -85,8 +89,18 @@ def read_version(
     """
     reading = ModelReading.begin(files, *version.file, most_bytes=options.max_model_bytes, expected=expected)
     if reading is None:
-        raise ModelLoadError(f"{MODEL_FILE} is missing")
+        raise ModelLoadError(f"{MODEL_FILE} is missing{_another(files, version)}")
     return reading
+
+
+def _another(files: ModelFiles, version: Version) -> str:
+    """Name the only model in a version's folder if it has another name."""
+    folder = version.file[:-1]
+    with suppress(OSError):
+        names = [path[-1] for path in files.visible(*folder) if path[-1].endswith(".onnx")]
+        if len(names) == 1 and files.root.joinpath(*folder).resolve().is_relative_to(files.root):
+            return f"; rename {names[0]} to it"
+    return ""
 
 
 def load_version(
@@ -136,6 +150,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
             execution,
             options.tap_sessions,
             batching,
+            tap_memory=options.tap_memory,
             cache=cache,
             watch=watch,
             suspects=options.suspects,

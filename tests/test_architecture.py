@@ -27,11 +27,20 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading", "text_files"},
-    {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
+    {
+        "errors",
+        "settings",
+        "logs",
+        "batching_limits",
+        "versions",
+        "auth",
+        "reloading",
+        "file_kinds",
+        "text_files",
+    },
+    {"freed_memory", "cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
-        "file_kinds",
         "onnx_file",
         "told_types",
         "determinism",
@@ -39,6 +48,7 @@ LAYERS = (
         "receptive_field",
         "field_rules",
         "layers",
+        "footprint",
         "lineage",
         "graph",
         "scopes",
@@ -48,8 +58,9 @@ LAYERS = (
         "graph_labels",
         "head_values",
     },
-    {"images", "ink", "framing", "preprocess"},
-    {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
+    {"images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
+    {"build_time", "tap_memory", "taps"},
+    {"unlike", "evidence", "portions", "batching", "feeds", "model", "warm_up"}
     | {"head_trial", "non_finite", "suggestions", "layer_names"},
     {
         "model_files",

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.ink import components, ink_contrast, main_ink
+from service.ink import ink_contrast
+from service.regions import components
+from service.strokes import main_ink
 
 SEED = 3
 
