@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
     digest: str
     """Of the file that serves, prepared or serving already; "" if none does."""
     reason: str = ""
-    """Why it doesn't; or why a change to it was refused."""
+    """Why it doesn't, "" if it is being loaded; or why a change to it was refused."""
 
 
 class ChangeOver:
@@ -62,12 +62,6 @@ class ChangeOver:
         self._lock = Lock()
         self._publishing = Lock()  # a load takes long, a quarantine must not wait for it
 
-    def announce(self, name: str, number: int) -> None:
-        """Show that a version is being loaded, unless it serves already."""
-        states = {entry.version: entry.state for entry in self.repository.entries(name)}
-        if states.get(str(number)) not in (State.READY, State.LOADING):
-            self.repository.publish([Entry.loading(name, str(number))])
-
     def prepare(self, version: Version, digest: str) -> str:
         """Load a version beside what serves, unless it serves like this; tell why it can't be, if so.
 
@@ -78,9 +72,11 @@ class ChangeOver:
         with self._lock:
             key = (version.name, version.number)
             old = self.serving(version.name).get(version.number)
-            if old and old.model.digest == digest and version.config.loads_as(self.config_of(old)):
+            if self._is(old, version, digest):
                 return ""
-            self.announce(*key)
+            self._announce(*key)
+            if self._is(self._prepared.get(key), version, digest):
+                return ""
             sessions = 1 + sum(entry.state is State.READY for entry in self.repository.entries())
             try:
                 files = ModelFiles.at(self._folder)
@@ -92,18 +88,22 @@ class ChangeOver:
             log_loaded(entry)
             # A version that takes its own place counts on.
             served = replace(entry.served, statistics=old.statistics) if old else entry.served
+            self._retire([self._prepared.pop(key)] if key in self._prepared else [])
             self._prepared[key] = served
             self._configs[served.model] = version.config
             return ""
 
+    def show(self, name: str, outcomes: Sequence[Outcome], labels: Mapping[str, int]) -> None:
+        """Make these all versions of a model while others of it are prepared; those stay so."""
+        with self._publishing:
+            entries = [self._entry(name, outcome) for outcome in outcomes]
+            self._retire(self.repository.publish_model(name, entries, labels))
+
     def commit(self, name: str, outcomes: Sequence[Outcome], labels: Mapping[str, int]) -> None:
         """Make these all versions of a model, at once; without any it goes away."""
         with self._lock:
-            with self._publishing:
-                entries = [self._entry(name, outcome) for outcome in outcomes]
-                displaced = self.repository.publish_model(name, entries, labels)
+            self.show(name, outcomes, labels)
             self._forget(name)
-            self._retire(displaced)
 
     def quarantine(self, reasons: Mapping[str, str]) -> None:
         """Serve no version with one of these digests until told otherwise, for the reason that is given."""
@@ -136,7 +136,29 @@ class ChangeOver:
         """Return the configuration that a version was loaded with."""
         return self._configs[served.model]
 
+    def _is(self, served: ServedModel | None, version: Version, digest: str) -> bool:
+        """Tell whether a version has been loaded of these files, as this configuration asks."""
+        if served is None or served.model.digest != digest:
+            return False
+        return version.config.loads_as(self.config_of(served))
+
+    def _announce(self, name: str, number: int) -> None:
+        """Show that a version is being loaded, unless it serves already."""
+        with self._publishing:
+            if (entry := self._loading(name, number)) is not self._known(name, number):
+                self.repository.publish([entry])
+
+    def _loading(self, name: str, number: int) -> Entry:
+        known = self._known(name, number)
+        return known if known and known.state is not State.UNAVAILABLE else Entry.loading(name, str(number))
+
+    def _known(self, name: str, number: int) -> Entry | None:
+        entries = self.repository.entries(name)
+        return next((entry for entry in entries if entry.version == str(number)), None)
+
     def _entry(self, name: str, outcome: Outcome) -> Entry:
+        if not (outcome.digest or outcome.reason):
+            return self._loading(name, outcome.version)
         candidates = (self._prepared.get((name, outcome.version)), self.serving(name).get(outcome.version))
         quarantined = self._options.suspects.quarantined.get(outcome.digest)
         for served in candidates:

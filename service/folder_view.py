@@ -35,6 +35,7 @@ class FolderView:
 
     Attributes:
         models: the folders of the models, by name.
+        settle_s: see below.
 
     Args:
         folder: the model repository.
@@ -44,7 +45,7 @@ class FolderView:
 
     def __init__(self, folder: FilePath, picture: Picture, settle_s: float) -> None:
         self._folder = folder
-        self._settle_s = settle_s
+        self.settle_s = settle_s
         self._settling = Settling(picture, settle_s)
         self._ignored: set[tuple[str, str]] = set()
         self._gone = ""
@@ -55,7 +56,7 @@ class FolderView:
         try:
             picture = self._picture(self.files())
         except ModelNotReadyError:
-            return self._settle_s
+            return self.settle_s
         wait_s = self._settling.look(picture, time.monotonic())
         self.models = _by_model(self._settling.picture)
         return wait_s

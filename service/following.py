@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from threading import Event
 
+from service.attempts import Attempts
 from service.changeover import ChangeOver
 from service.control import Control
 from service.folder_view import FolderView
@@ -50,6 +52,7 @@ def following(
 
 def _live(started: Started, settings: Settings, unison: Unison, *, watch: bool) -> LiveRepository:
     view = FolderView(started.folder, started.picture, settings.watch_settle_s)
-    trial = Trial(TrialLimits(settings.trial_timeout_s, settings.trial_memory_mib))
-    reconciler = Reconciler(view, unison, trial, started.options, started.configs)
-    return LiveRepository(started.folder, reconciler, trial, watch=watch)
+    trial, wake = Trial(TrialLimits(settings.trial_timeout_s, settings.trial_memory_mib)), Event()
+    attempts = Attempts(view, trial, started.options, wake.set)
+    reconciler = Reconciler(view, unison, attempts, started.configs)
+    return LiveRepository(started.folder, reconciler, attempts, wake, watch=watch)

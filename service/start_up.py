@@ -77,8 +77,11 @@ def load_models(folder: Path, options: LoadOptions, known: Known | None = None) 
 
 
 def _known_part(model: ModelFolder, known: Known) -> ModelFolder:
-    versions = tuple(number for number in model.versions if number in known.get(model.name, {}))
-    return ModelFolder(model.name, versions or model.versions)
+    """Leave out what other processes haven't loaded or refused, if there are any."""
+    if not known:
+        return model
+    versions = (number for number in model.versions if number in known.get(model.name, {}))
+    return ModelFolder(model.name, tuple(versions))
 
 
 def _configs(

@@ -11,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -35,6 +36,7 @@ _NICENESS = 5
 _CHANGED = os.EX_TEMPFAIL
 """Status of the process if the files aren't as expected."""
 _CANCELLED = "the server is shutting down"
+_UNWANTED = "nobody waits for its trial any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,28 @@ _JOB: TypeAdapter[_Job] = TypeAdapter(_Job)
 
 
 class Trial:
-    """Tries versions, one at a time."""
+    """Tries versions; for several threads."""
 
     def __init__(self, limits: TrialLimits) -> None:
         self._limits = limits
         self._lock = Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: set[subprocess.Popen[bytes]] = set()
         self._cancelled = False
 
-    def refuse(self, reading: ModelReading, version: Version, options: LoadOptions) -> str:
+    def refuse(
+        self,
+        reading: ModelReading,
+        version: Version,
+        options: LoadOptions,
+        unwanted: Future[None] | None = None,
+    ) -> str:
         """Tell why a version can't be served; "" if it can.
+
+        Args:
+            reading: what has been read of it.
+            version: what to try.
+            options: how models are loaded.
+            unwanted: ends the trial when it is done, on whatever thread.
 
         Raises:
             FilesChangedError: its files aren't as expected.
@@ -85,6 +99,8 @@ class Trial:
             return ""
         if (process := self._start()) is None:
             return _CANCELLED
+        if unwanted is not None:
+            unwanted.add_done_callback(lambda _: process.kill())
         about = (reading.files.root, reading.expected, reading.bytes_seen)
         job = _JOB.dump_json(_Job(version, options, self._limits, *about), exclude_unset=True)
         try:
@@ -93,6 +109,11 @@ class Trial:
             process.kill()
             process.communicate()
             return f"its trial was ended after {self._limits.seconds:g} s"
+        finally:
+            with self._lock:
+                self._processes.discard(process)
+        if unwanted is not None and unwanted.done():
+            return _UNWANTED
         if process.returncode == 0 or self._cancelled:
             return _CANCELLED if self._cancelled else ""
         if process.returncode == _CHANGED:
@@ -102,17 +123,17 @@ class Trial:
         return out[:_MOST_REASON].decode(errors="replace") or _ended(process.returncode, self._limits)
 
     def cancel(self) -> None:
-        """End a trial that is going on; no other begins."""
+        """End the trials that go on; no other begins."""
         with self._lock:
             self._cancelled = True
-            if self._process is not None:
-                self._process.kill()
+            for process in self._processes:
+                process.kill()
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         with self._lock:
             if self._cancelled:
                 return None
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
+            process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", __name__],
                 cwd=Path(__file__).parent.parent,  # where -m finds it, installed or not
                 stdin=subprocess.PIPE,
@@ -120,7 +141,8 @@ class Trial:
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the server
             )
-            return self._process
+            self._processes.add(process)
+            return process
 
 
 def _ended(status: int, limits: TrialLimits) -> str:

@@ -21,9 +21,7 @@ from service.start_up import Known
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
-_ANNOUNCE, _PREPARE, _COMMIT, _ABORT = (
-    f"model {step}" for step in ("announce", "prepare", "commit", "abort")
-)
+_SHOW, _PREPARE, _COMMIT, _ABORT = (f"model {step}" for step in ("show", "prepare", "commit", "abort"))
 _LOAD_TIMEOUT_S = 600.0
 _SILENT = "a worker did not say in time whether it can be loaded"
 
@@ -44,16 +42,16 @@ class Unison:
         self._peers = peers
         self._own = change_over
         self._in_step_with: Census | None = None
-        peers.answer(_ANNOUNCE, lambda told: change_over.announce(*told))
+        peers.answer(_SHOW, lambda told: change_over.show(*_decided(told)))
         peers.answer(_PREPARE, lambda told: change_over.prepare(_version(*told[:3]), told[3]))
-        peers.answer(_COMMIT, self._commit)
+        peers.answer(_COMMIT, lambda told: change_over.commit(*_decided(told)))
         peers.answer(_ABORT, change_over.abort)
         peers.answer(QUARANTINE, change_over.quarantine)
         peers.answer(SERVED, lambda _: self._served())
 
-    def announce(self, version: Version) -> None:
-        """Show that a version is being loaded, unless it serves already."""
-        self._peers.ask_all(_ANNOUNCE, [version.name, version.number])
+    def show(self, name: str, outcomes: Sequence[Outcome], labels: Mapping[str, int]) -> None:
+        """Make these all versions of a model, everywhere, while others of it are prepared."""
+        self._peers.ask_all(_SHOW, [name, outcomes, labels])
 
     def prepare(self, version: Version, digest: str) -> str:
         """Load a version everywhere, beside what serves; tell why it can't be, if so."""
@@ -102,10 +100,6 @@ class Unison:
             outcomes.append(Outcome(number, served.model.digest if served else "", entry.reason))
         self.commit(name, outcomes, self.repository.labels(name))
 
-    def _commit(self, told: JSON) -> None:
-        name, outcomes, labels = told
-        self._own.commit(name, [Outcome(*outcome) for outcome in outcomes], labels)
-
     def _served(self) -> JSON:
         served: dict[str, JSON] = {}
         for entry in self.repository.entries():
@@ -114,6 +108,11 @@ class Unison:
                 [entry.version, digest, entry.reason]
             )
         return served
+
+
+def _decided(told: JSON) -> tuple[str, Sequence[Outcome], Mapping[str, int]]:
+    name, outcomes, labels = told
+    return name, [Outcome(*outcome) for outcome in outcomes], labels
 
 
 def _version(name: str, number: int, config: str) -> Version:

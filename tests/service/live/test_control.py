@@ -13,13 +13,16 @@ import pytest
 
 from protos.featurelens.v1.classifier_pb2_grpc import ClassifierStub
 from protos.inference import messages as pb
+from service.attempts import Attempts
 from service.control import Control
 from service.errors import CancelledError, DrainingError, ServiceError
+from service.folder_view import FolderView
 from service.live import Done, LiveRepository
 from service.peers import Alone
 from service.reconciler import Reconciler
 from service.trial import Trial, TrialLimits
 from tests.service.live.repositories import ask, configure, index, put, refusal
+from tests.service.live.test_trial import OPTIONS
 from tests.service.oip.stub import InferenceStub, failure
 from tests.serving import Serving
 
@@ -170,7 +173,8 @@ def test_requests_that_wait_are_refused_at_the_end(slow: tuple[SlowRepository, C
 def test_a_repository_that_has_stopped_refuses(folder: Path) -> None:
     """Requests that come after its end are answered, and not kept for ever."""
     reconciler = cast("Reconciler", SlowRepository())
-    live = LiveRepository(folder, reconciler, Trial(NO_TRIAL), watch=False)
+    attempts = Attempts(FolderView(folder, {}, 0.1), Trial(NO_TRIAL), OPTIONS, lambda: None)
+    live = LiveRepository(folder, reconciler, attempts, Event(), watch=False)
     live.close()
     outcomes: SimpleQueue[ServiceError | None] = SimpleQueue()
     live.load("tiny", outcomes.put)
