@@ -58,7 +58,7 @@ LAYERS = (
         "graph_labels",
         "head_values",
     },
-    {"images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
+    {"picture_files", "images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
     {"build_time", "tap_memory", "taps"},
     {"unlike", "evidence", "portions", "batching", "feeds", "model", "warm_up"}
     | {"head_trial", "non_finite", "suggestions", "layer_names"},
