@@ -52,10 +52,10 @@ class Served:
         )
         return description
 
-    def largest_run(self, name: str) -> int:
-        """Tell how many items the largest run of a model has held so far."""
-        statistics = self._inference.ModelStatistics(oip.ModelStatisticsRequest(name=name)).model_stats
-        return max(each.batch_size for model in statistics for each in model.batch_stats)
+    def items_per_run(self, name: str) -> float:
+        """Tell how many items the runs of a model have held so far, on average."""
+        (counts,) = self._inference.ModelStatistics(oip.ModelStatisticsRequest(name=name)).model_stats
+        return float(counts.inference_count / counts.execution_count)
 
     def infer(self, name: str, feeds: Feeds, outputs: Iterable[str] = ()) -> dict[str, Array]:
         """Run a model on a request's inputs."""

@@ -96,8 +96,8 @@ class _Trial:
             answers = self._served.infer_together(self._model.name, requests, outputs)
             for answer, tensors in zip(answers, expected, strict=True):
                 self._compare("shared", answer, tensors)
-        follow = any(layer.follows_batch for layer in self.described.layers)
-        if follow and self._each_layer and self._served.largest_run(self._model.name) <= self._least:
+        follow = any(layer.follows_batch for layer in self.described.layers) and not self._model.fixed_batch
+        if follow and self._each_layer and self._served.items_per_run(self._model.name) <= 1:
             self.differences.wrong["shared"] = "no callers shared a run, so that was not tried"
 
     def sliced(self) -> None:
