@@ -50,6 +50,7 @@ LAYERS = (
         "layers",
         "footprint",
         "lineage",
+        "cutting",
         "graph",
         "scopes",
         "modules",
