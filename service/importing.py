@@ -11,13 +11,11 @@ from tempfile import mkdtemp
 
 from service.draft_config import Choices, draft
 from service.errors import StartupError
+from service.files_beside import FILES
 from service.inspection import Inspection, inspect
 from service.loading import LoadOptions
 from service.model_config import CONFIG_FILE, ModelConfig, read_model_config
 from service.model_files import MODEL_FILE, NAME_RULE, ModelFiles, is_model_name
-
-_BESIDE = ("preprocessor_config.json", "config.json")
-"""Files of other libraries beside a model, which say how its pictures are prepared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def _fill(folder: Path, file: Path, inspection: Inspection) -> None:
                 f"its weights are in a file called {MODEL_FILE}; save the model with another name"
             )
         shutil.copyfile(file.with_name(name), target)
-    for name in _BESIDE:
+    for name in FILES:
         if (beside := file.with_name(name)).is_file():
             shutil.copyfile(beside, folder / name)
 

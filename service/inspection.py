@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ModelLoadError
+from service.files_beside import Beside, read_beside
 from service.loading import LoadOptions, Version, load_version
 from service.model_config import ModelConfig
 from service.model_data import read_model
 from service.model_files import ModelFiles
 from service.repository import ServedModel
+
+_NUMBER = 1
+"""Of a version that has none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,11 @@ def inspect(file: Path, name: str, config: ModelConfig, options: LoadOptions) ->
         DeviceUnavailableError: Not on the device that is required.
     """
     file = file.resolve()
-    found = read_model(ModelFiles.at(file.parent), file.name, most_bytes=options.max_model_bytes)
+    files = ModelFiles.at(file.parent)
+    found = read_model(files, file.name, most_bytes=options.max_model_bytes)
     if found is None:
         raise ModelLoadError(f"{file.name} is missing")
-    served = load_version(found.data, Version(name, 1, config), options, digest=found.digest)
+    described = {0: config.described.get(0, Beside()), _NUMBER: read_beside(files)}
+    config = config.model_copy(update={"described": described})
+    served = load_version(found.data, Version(name, _NUMBER, config), options, digest=found.digest)
     return Inspection(served, {name: stamp.size for name, stamp in found.stamps.items() if stamp is not None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +23,19 @@ _REFUSED, _NO_CLASSIFIER = 1, 3
 _IMAGENET = "imagenet-1k"
 
 
+class Preset(StrEnum):
+    """Libraries whose way to prepare pictures is known."""
+
+    TORCHVISION = "torchvision"
+    TIMM = "timm"
+    HUGGINGFACE = "huggingface"
+
+
 FileArgument = Annotated[
     Path, typer.Argument(metavar="MODEL.ONNX", exists=True, dir_okay=False, help="The model's file.")
+]
+PresetOption = Annotated[
+    Preset | None, typer.Option("--preset", help="Whose way it was trained with to prepare pictures.")
 ]
 LabelsOption = Annotated[
     str,
@@ -37,6 +49,7 @@ LabelsOption = Annotated[
 
 def check(
     file: FileArgument,
+    preset: PresetOption = None,
     labels: LabelsOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -45,7 +58,7 @@ def check(
     Exit status: 0 it can be served as an image classifier; 1 it can't be served; 3 it can be served, but not
     as an image classifier.
     """
-    raise typer.Exit(needing("server", lambda: _check(file, labels, as_json=as_json)))
+    raise typer.Exit(needing("server", lambda: _check(file, preset, labels, as_json=as_json)))
 
 
 def import_model(
@@ -63,6 +76,7 @@ def import_model(
     version: Annotated[
         int | None, typer.Option("--version", min=1, help="Its number; without it, the next.")
     ] = None,
+    preset: PresetOption = None,
     labels: LabelsOption = "",
 ) -> None:
     """Put a model file into a repository, with the files of its weights and a config.toml.
@@ -77,7 +91,7 @@ def import_model(
         from service.errors import StartupError
         from service.importing import import_model
 
-        choices = _choices(labels)
+        choices = _choices(preset, labels)
         try:
             with capture_logs():
                 options = _options()
@@ -93,7 +107,7 @@ def import_model(
     needing("server", run)
 
 
-def _check(file: Path, labels: str, *, as_json: bool) -> int:
+def _check(file: Path, preset: Preset | None, labels: str, *, as_json: bool) -> int:
     from structlog.testing import capture_logs
 
     from service.checks.finding import bad
@@ -102,7 +116,7 @@ def _check(file: Path, labels: str, *, as_json: bool) -> int:
     from service.errors import StartupError
     from service.inspection import inspect
 
-    choices = _choices(labels)
+    choices = _choices(preset, labels)
     try:
         with capture_logs():
             inspection = inspect(file, file.stem, choices.config(), _options())
@@ -140,10 +154,10 @@ def _options() -> LoadOptions:
     return load_options(settings)
 
 
-def _choices(labels: str) -> Choices:
+def _choices(preset: Preset | None, labels: str) -> Choices:
     from service.draft_config import Choices
 
-    return Choices(_labels(labels))
+    return Choices(preset.value if preset else None, _labels(labels))
 
 
 def _labels(text: str) -> Sequence[str] | str | None:

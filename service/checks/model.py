@@ -12,6 +12,7 @@ from service.inspection import Inspection
 from service.model import Model
 from service.picture_shape import picture_shape
 from service.repository import ServedModel
+from service.settings import MiB
 from service.tensors import TensorSpec
 
 _SOME = 3
@@ -28,6 +29,7 @@ def findings(inspection: Inspection) -> list[Finding]:
         good("outputs", _tensors(model.outputs)),
         good("batch", _batch(model)),
         good("layers", _layers(model)),
+        good("memory", _memory(model)),
         *_use_of(served),
     ]
 
@@ -105,6 +107,10 @@ def _batch(model: Model) -> str:
 def _layers(model: Model) -> str:
     names = model.graph.layers.keys()
     return f"{len(names)}, of which {len(names & model.rows.following)} follow the batch"
+
+
+def _memory(model: Model) -> str:
+    return f"about {model.graph.footprint / MiB:.1f} MiB, and as much for each set of layers that is held"
 
 
 def _use(served: ServedModel) -> str:

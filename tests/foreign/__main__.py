@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from service.logs import configure_logs
-from tests.foreign import from_keras, from_torch, from_trees, packaged, reduced, report
+from tests.foreign import from_keras, from_torch, from_trees, newcomer, packaged, reduced, report
 
 _FOLDER = Path("out/foreign")
 
@@ -28,5 +28,7 @@ for transport in ("grpcio", "native"):
     sys.stdout.write(f"{transport}\n\n{report.table(found)}\n\n")
     wrong += [f"WRONG {transport}: {problem}\n" for problem in report.problems(found)]
 (_FOLDER / "models.md").write_text(f"{report.table(found)}\n")
+if not sys.argv[1:]:
+    sys.stdout.writelines(f"{line}\n" for line in newcomer.run())
 sys.stdout.writelines(wrong)
 sys.exit(bool(wrong))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from featurelens import Client
 from service.model_config import parsed_config
-from tests.featurelens.conftest import Command
+from tests.featurelens.conftest import SAMPLES, Command
 from tests.service import head_models, onnx_models
 from tests.service.external import DATA, split
 from tests.serving import serving
@@ -60,6 +61,7 @@ def test_a_classifier_is_told_with_what_is_known_and_what_is_missing(command: Co
     assert found["outputs"] == ("good", '"scores" float32 [any, 3]')
     assert found["batch"] == ("good", "any number of items; requests share runs")
     assert found["layers"] == ("good", "3, of which 3 follow the batch")
+    assert re.match(r"about 0\.\d MiB, and as much for each set of layers that is held", found["memory"][1])
     assert found["classes"][1].startswith('classes in "scores", logits: the values of a trial run go from')
     assert found["labels"] == (
         "notice",
@@ -81,7 +83,7 @@ def test_the_draft_without_its_marks_is_a_config_that_the_server_takes(command: 
     assert config.labels_file == "labels.txt"
     assert config.head == "logits"
     assert config.preprocessing is not None
-    assert (config.preprocessing.channels, config.preprocessing.height) == (3, 32)
+    assert config.preprocessing.preset == "torchvision"
 
 
 def test_a_table_and_the_draft_are_printed(command: Command, file: Path) -> None:
@@ -142,6 +144,52 @@ def test_files_with_weights_are_told_and_one_that_is_missing_refuses_the_model(
     assert f"{DATA}, 324 bytes" in told
     assert ended.status == 1
     assert "which is missing; put it beside the model's file" in by_check(ended.out)["model"][1]
+
+
+def test_a_preset_says_how_pictures_become_the_input(command: Command, file: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    arguments = ("--preset", "torchvision", "--labels", "cat,dog,cow")
+
+    checked = command("check", file, "--json", *arguments)
+    imported = command("import", file, "net", "--model-repository", repository, *arguments)
+
+    verdict, told = by_check(checked.out)["pictures"]
+    assert verdict == "good"
+    assert "cropped to 32x32 around its center" in told
+    assert imported.status == 0
+    with serving(model_repository=repository) as server, Client(server.address) as client:
+        assert client.classify(SAMPLES / "7_test00000.png").label in {"cat", "dog", "cow"}
+
+
+def test_a_preset_that_contradicts_the_input_is_refused(command: Command, tmp_path: Path) -> None:
+    onnx.save(onnx_models.lenet(), tmp_path / "net.onnx")
+
+    ended = command("check", tmp_path / "net.onnx", "--json", "--preset", "torchvision")
+
+    assert ended.status == 1
+    assert "channels" in by_check(ended.out)["model"][1]
+
+
+def test_what_lies_beside_a_file_comes_along(command: Command, file: Path, tmp_path: Path) -> None:
+    processor = {
+        "do_resize": True,
+        "size": {"height": 32, "width": 32},
+        "do_rescale": True,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    repository = tmp_path / "models"
+
+    checked = command("check", file, "--json")
+    imported = command("import", file, "net", "--model-repository", repository)
+
+    assert by_check(checked.out)["pictures"][0] == "good"
+    assert imported.status == 0
+    assert (repository / "net" / "1" / "preprocessor_config.json").is_file()
+    with serving(model_repository=repository) as server, Client(server.address) as client:
+        assert client.classify(SAMPLES / "7_test00000.png").scores
 
 
 def test_another_kind_of_input_needs_no_preprocessing(command: Command, tmp_path: Path) -> None:
