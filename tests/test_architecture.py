@@ -74,6 +74,7 @@ LAYERS = (
         "find_head",
     },
     {"classifier", "repository", "loading", "version_labels"},
+    {"picture_shape", "inspection", "draft_config", "importing"},
     {"start_up", "settling", "folder_view", "trial", "changeover", "unison", "reconciler"},
     {"scheduler", "lane", "slices", "job", "cache"},
     {"retirement", "watch", "live", "control", "following"},
