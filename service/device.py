@@ -188,7 +188,10 @@ def _open(model: bytes, execution: Execution, optimized_model: str | None) -> or
     if optimized_model:
         options.optimized_model_filepath = optimized_model
     providers = [(provider.name, provider.options_for(model)) for provider in execution.providers]
-    return ort.InferenceSession(model, options, providers=[*providers, CPU], enable_fallback=0)
+    session = ort.InferenceSession(model, options, providers=[*providers, CPU], enable_fallback=0)
+    # Python's side keeps the file for providers to be changed later: as much as all weights, for nothing.
+    session._model_bytes = None
+    return session
 
 
 def value_of(array: Array, element: int) -> ort.OrtValue:

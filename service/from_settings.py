@@ -15,6 +15,7 @@ from service.providers import Cuda, Tensorrt
 from service.settings import MiB, Settings
 from service.start_up import Known, Started, load_models
 from service.suspects import Suspects
+from service.tap_memory import TapMemory
 from service.transport.limits import TransportLimits
 
 
@@ -40,6 +41,7 @@ def load_repository(
         share_threads=not settings.threads,
         run_timeout_s=settings.run_timeout_s,
         suspects=suspects or Suspects(),
+        tap_memory=TapMemory(settings.tap_memory_mib * MiB),
     )
     return load_models(settings.model_repository or _shipped_models(), options, known)
 

@@ -14,6 +14,7 @@ from onnx import helper
 
 from service.determinism import is_deterministic
 from service.errors import ModelLoadError
+from service.footprint import footprint
 from service.graph_heads import HeadWalk, Trace
 from service.graph_labels import class_labels
 from service.layers import Layer, LayerWalk, module_table
@@ -60,6 +61,7 @@ class Graph:
             bias, a positional embedding). So constants that normalize the input don't count.
         foreign: ONNX element types of the tensors whose elements numpy has no type for, by name.
         deterministic: Whether equal inputs get equal outputs.
+        footprint: Estimate of the bytes that a session holds.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -76,6 +78,7 @@ class Graph:
     parameters: int
     foreign: Mapping[str, int]
     deterministic: bool
+    footprint: int
     _data: bytes = field(repr=False)
     _skeleton: onnx.ModelProto = field(repr=False)
 
@@ -110,6 +113,7 @@ class Graph:
             parameters=sum(walk.learned.values()),
             foreign={name: e for name, value in walk.types.items() if (e := foreign_element(value))},
             deterministic=is_deterministic(model),
+            footprint=footprint(model),
             _data=data,
             _skeleton=model,
         )

@@ -23,6 +23,7 @@ from service.repository import Entry, ServedModel
 from service.run_watch import run_watch
 from service.settings import MiB
 from service.suspects import Suspects
+from service.tap_memory import TapMemory
 from service.warm_up import shortest_run_s, warm_up
 
 _log: FilteringBoundLogger = structlog.get_logger()
@@ -51,6 +52,8 @@ class LoadOptions:
     """How long a run may take."""
     suspects: Annotated[Suspects, Field(exclude=True)] = field(default_factory=Suspects)
     """What is known of crashes; a process that tries a version isn't told."""
+    tap_memory: Annotated[TapMemory, Field(exclude=True)] = field(default_factory=TapMemory)
+    """What the tap sessions of all models may hold together."""
 
     def shared_by(self, sessions: int) -> LoadOptions:
         """Return the options for one of this many sessions."""
@@ -136,6 +139,7 @@ def _model(data: bytes, options: LoadOptions, batching: BatchingLimits, *, cache
             execution,
             options.tap_sessions,
             batching,
+            tap_memory=options.tap_memory,
             cache=cache,
             watch=watch,
             suspects=options.suspects,

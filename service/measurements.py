@@ -82,7 +82,9 @@ def _present(repository: Repository, scheduler: Scheduler) -> Iterator[_Sample]:
         labels = (served.name, served.version)
         lane: Lane | None = scheduler.lane(served.model)
         yield "nv_inference_pending_request_count", labels, [lane.queued if lane else 0]
-        yield "featurelens_tap_sessions", labels, [served.model.tap_counts.live]
+        taps = served.model.tap_counts
+        yield "featurelens_tap_sessions", labels, [taps.live]
+        yield "featurelens_tap_session_bytes", labels, [taps.bytes]
         yield "featurelens_model_provider_info", (*labels, served.model.provider), [1]
 
 

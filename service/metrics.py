@@ -148,6 +148,7 @@ _ALL = (
         bounds=_SECONDS,
     ),
     Metric("featurelens_tap_sessions", Kind.GAUGE, MODEL, "Sessions that are held for sets of layers."),
+    Metric("featurelens_tap_session_bytes", Kind.GAUGE, MODEL, "What they hold, by estimate."),
     Metric(
         "featurelens_tap_session_hits_total",
         Kind.COUNTER,

@@ -32,6 +32,7 @@ from service.layer_names import LayerNames
 from service.portions import Portions
 from service.run_watch import RunWatch
 from service.suspects import Suspects
+from service.tap_memory import TapMemory
 from service.taps import TapCounts, TapSessions
 
 log: FilteringBoundLogger = structlog.get_logger()
@@ -68,6 +69,7 @@ class Model:
         data: The file's bytes.
         execution: Where and how it runs.
         tap_capacity: How many tap sessions are held at most.
+        tap_memory: Bounds what those of all models hold; None: those of this one alone are bounded.
         batching: See above.
         cache: Whether its answers may be given again, if it is deterministic.
         watch: Ends runs that take too long; None: they may take for ever.
@@ -87,6 +89,7 @@ class Model:
         tap_capacity: int = 4,
         batching: BatchingLimits = DEFAULT_LIMITS,
         *,
+        tap_memory: TapMemory | None = None,
         cache: bool = True,
         watch: RunWatch | None = None,
         suspects: Suspects | None = None,
@@ -110,7 +113,7 @@ class Model:
             return runner_of(create_session(graph.with_outputs(sorted(layers)), execution))
 
         self._declared = frozenset(spec.name for spec in graph.outputs)
-        self._taps = TapSessions(tap, graph.fetchable - self._declared, capacity=tap_capacity)
+        self._taps = TapSessions(tap, graph.footprint, tap_capacity, tap_memory)
         self._required = dict.fromkeys(spec.name for spec in graph.inputs).keys()
         self._known_inputs = {spec.name: spec for spec in (*graph.inputs, *graph.optional_inputs)}
         self._sizes = _size_table(graph)
@@ -283,7 +286,7 @@ class Model:
             ModelLoadError: ONNX Runtime can't give them.
         """
         if layers := frozenset(self.resolve_layers(names)) - self._declared:
-            self._taps.get(layers)
+            self._taps.get(layers, preload=True)
 
     def _expected(self) -> str:
         optional = [spec.name for spec in self.graph.optional_inputs]

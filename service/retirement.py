@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from threading import Thread
 
+from service.freed_memory import give_back
 from service.model import Model
 from service.repository import ServedModel
 
@@ -41,11 +41,4 @@ class Retirement:
         while (model := self._unused.get()) is not None:
             self._end(model)
             del model  # here, where it may take its time
-            _give_back()
-
-
-def _give_back() -> None:
-    """Return freed memory to the system: glibc keeps what lies between blocks that are in use."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+            give_back()

@@ -174,6 +174,9 @@ class Settings(BaseSettings):
     tap_sessions: PositiveInt = 4
     """Sessions kept per model for sets of layers that were asked for. Each holds the weights once more."""
 
+    tap_memory_mib: PositiveInt = 1024
+    """Memory of each worker that the sessions for layers of all models may hold, in MiB, by estimate."""
+
     default_deadline_s: PositiveFloat = 10.0
     """Deadline of calls that come without one, in seconds."""
 

@@ -51,7 +51,7 @@ class TrialLimits:
 class _Job:
     """What the process is told, as JSON on the first line; the model file's bytes follow."""
 
-    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # of options, Suspects, which stay here
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # of options, those that stay here
 
     version: Version
     options: LoadOptions

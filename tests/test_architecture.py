@@ -28,7 +28,7 @@ FORBIDDEN = {
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
     {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading", "text_files"},
-    {"cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
+    {"freed_memory", "cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
         "file_kinds",
@@ -39,6 +39,7 @@ LAYERS = (
         "receptive_field",
         "field_rules",
         "layers",
+        "footprint",
         "lineage",
         "graph",
         "scopes",
@@ -49,7 +50,8 @@ LAYERS = (
         "head_values",
     },
     {"images", "regions", "sheet", "ink", "strokes", "framing", "preprocess"},
-    {"unlike", "evidence", "portions", "batching", "feeds", "model", "taps", "warm_up"}
+    {"build_time", "tap_memory", "taps"},
+    {"unlike", "evidence", "portions", "batching", "feeds", "model", "warm_up"}
     | {"head_trial", "non_finite", "suggestions", "layer_names"},
     {
         "model_files",

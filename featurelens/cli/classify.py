@@ -104,7 +104,8 @@ def _print_table(found: list[tuple[str, Prediction]], top_k: int, layers: bool) 
         for row, (_, each) in zip(rows, found, strict=True):
             row.append(
                 " ".join(
-                    f"{name}:{times(values.shape)}" for name, values in each.feature_maps.as_asked().items()
+                    f"{name}:{times(values.shape) or 'scalar'}"
+                    for name, values in each.feature_maps.as_asked().items()
                 )
             )
     print_table(columns, rows)

@@ -93,7 +93,7 @@ def _channels(values: Array, channel_axis: int) -> Numbers:
         numbers = np.moveaxis(numbers, channel_axis, 0)
     if numbers.ndim < 2:
         return numbers.reshape(-1)
-    return numbers.reshape(-1, *numbers.shape[-2:])
+    return numbers.reshape(math.prod(numbers.shape[:-2]), *numbers.shape[-2:])
 
 
 def _facts(values: Array, numbers: Numbers) -> str:

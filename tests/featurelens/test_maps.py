@@ -73,6 +73,10 @@ def test_a_tile_shows_every_pixel_as_a_square() -> None:
         pytest.param(np.full((2, 3, 3), np.nan, np.float32), id="NaN"),
         pytest.param(np.zeros((0, 3, 3), np.float32), id="no channel"),
         pytest.param(np.zeros(0, np.float32), id="no element"),
+        pytest.param(np.zeros((0, 4), np.float32), id="no row"),
+        pytest.param(np.zeros((3, 0, 4), np.float32), id="no pixel"),
+        pytest.param(np.zeros((2, 0, 3, 4), bool), id="no channel of five axes"),
+        pytest.param(np.zeros((1, 3000), np.uint8), id="a row"),
         pytest.param(np.array([1e30, -1e-30], np.float32), id="far apart"),
     ],
 )

@@ -309,6 +309,20 @@ def classifier(classes: int = 3, *, softmax: bool = False, gain: float = 1.0) ->
     return model(nodes, [value("x", ["n", 2])], [value(output, ["n", classes])], weights)
 
 
+def in_float16(origin: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model computing in float16, with a float16 input and outputs."""
+    narrow = onnx.ModelProto()
+    narrow.CopyFrom(origin)
+    for tensor in narrow.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+            )
+    for told in (*narrow.graph.input, *narrow.graph.output):
+        told.type.tensor_type.elem_type = TensorProto.FLOAT16
+    return narrow
+
+
 def time_first() -> onnx.ModelProto:
     """Time and batch change places, as inside of recurrent networks: x [batch, time, 4]."""
     nodes = [

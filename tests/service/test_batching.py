@@ -105,3 +105,120 @@ def test_a_model_that_takes_none_of_the_trials_is_not_batched() -> None:
         Execution(),
     )
     assert not loaded.batches(["y"])
+
+
+def rows(build: Callable[[], onnx.ModelProto]) -> tuple[set[str], int | None]:
+    found = Model(build().SerializeToString(), Execution()).rows
+    return set(found.following), found.size
+
+
+def layered(*nodes: onnx.NodeProto, **weights: np.ndarray) -> Callable[[], onnx.ModelProto]:
+    """Return a builder of a model from x to y = Softplus(x), both [n, 3], with these nodes beside it."""
+    return lambda: model([node("Softplus", "x", "y"), *nodes], [X], [Y], weights)
+
+
+ZERO, HUGE = np.array(0, np.float32), np.array(1e6, np.float32)
+BESIDE = {
+    "a count": [node("Shape", "x", "s"), node("Gather", "s zero", "t")],
+    "a range": [node("Shape", "x", "s"), node("Gather", "s zero", "c"), node("Range", "zero c one", "t")],
+    "a constant of two rows": [node("Shape", "x", "s"), node("Gather", "table s", "t")],
+    "dead, through a maximum": [node("ReduceMax", "x", "m", keepdims=0), node("Greater", "m huge", "t")],
+    "dead time": [node("Sub", "x huge", "d"), node("Relu", "d", "r"), node("CumSum", "r zero", "t")],
+    "what a maximum would silence": [
+        node("ReduceMax", "x", "m", keepdims=0),
+        node("Greater", "m huge", "g"),
+        node("Where", "g x y", "t"),
+    ],
+    "a dynamic scale": [node("DynamicQuantizeLinear", "x", "q s z"), node("DequantizeLinear", "q s z", "t")],
+    "one found for each": [
+        node("ReduceMax", "x last", "m", keepdims=1),
+        node("Equal", "x m", "e"),
+        node("NonZero", "e", "f"),
+        node("Transpose", "f", "g"),
+        node("Slice", "g one_ two_ one_", "t"),
+    ],
+    "the longest shape": [
+        node("ReduceMax", "x", "m", keepdims=0),
+        node("Cast", "m", "i", to=TensorProto.INT64),
+        node("Unsqueeze", "i zero_", "u"),
+        node("Slice", "x zero_ u one_", "cut"),
+        node("Shape", "cut", "s"),
+        node("ConstantOfShape", "s", "t"),
+    ],
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+def test_what_depends_on_all_items_does_not_follow(beside: str) -> None:
+    constants = {
+        "zero": np.array(0),
+        "one": np.array(1),
+        "huge": HUGE,
+        "table": np.eye(64, dtype=np.float32),
+        "last": np.array([1]),
+        "zero_": np.array([0]),
+        "one_": np.array([1]),
+        "two_": np.array([2]),
+    }
+    nodes = BESIDE[beside]
+    used = {name for each in nodes for name in each.input}
+    following, size = rows(layered(*nodes, **{k: v for k, v in constants.items() if k in used}))
+    assert size == 0
+    assert "y" in following
+    assert "t" not in following
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Sub", "x huge", "d"), node("Relu", "d", "t")],
+        [node("ArgMax", "y", "t", axis=-1, keepdims=0)],
+        [node("Shape", "x", "s"), node("ConstantOfShape", "s", "t")],
+        [node("Sub", "x huge", "d"), node("Relu", "d", "r"), node("MatMul", "r w", "t")],
+    ],
+    ids=["dead", "the best class", "a constant for each", "behind what is dead"],
+)
+def test_what_is_the_same_for_all_items_follows_if_its_operators_say_so(nodes: list[onnx.NodeProto]) -> None:
+    constants = {"huge": HUGE, "w": np.eye(3, dtype=np.float32)}
+    used = {name for each in nodes for name in each.input}
+    following, _ = rows(layered(*nodes, **{k: v for k, v in constants.items() if k in used}))
+    assert "t" in following
+
+
+def fixed(op_type: str, batch: int = 4, **attributes: object) -> Callable[[], onnx.ModelProto]:
+    x, y = (value(name, [batch, 4]) for name in "xy")
+    return lambda: model([node(op_type, "x", "y", **attributes)], [x], [y])
+
+
+def test_a_fixed_batch_is_one_if_its_rows_are_independent() -> None:
+    assert rows(fixed("Relu")) == ({"y"}, 4)
+    assert rows(fixed("Relu", batch=1)) == ({"y"}, 1)
+    assert rows(fixed("Softmax", axis=0)) == (set(), None)
+    assert rows(fixed("Transpose", perm=[1, 0])) == (set(), None)
+
+
+def test_statistics_of_a_fixed_batch_are_found() -> None:
+    nodes = [
+        node("Neg", "x", "y"),
+        node("ReduceMax", "x", "m", keepdims=0),
+        node("Greater", "m huge", "g"),
+        node("Where", "g x y", "t"),
+        node("Transpose", "x", "turned"),
+        node("Transpose", "turned", "back"),
+    ]
+    inputs, outputs = [value("x", [4, 4])], [value("y", [4, 4])]
+    assert rows(lambda: model(nodes, inputs, outputs, {"huge": HUGE})) == ({"y", "back"}, 4)
+
+
+def test_layers_that_are_too_large_to_try_do_not_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.portions._LARGEST_BYTES", 1000)
+    loaded = Model(lenet().SerializeToString(), Execution())
+    assert loaded.batches(["probabilities"])
+    assert {"conv1", "fc1", "fc2"}.isdisjoint(loaded.rows.following)
+
+
+def test_layers_are_tried_in_portions() -> None:
+    whole = Model(lenet().SerializeToString(), Execution()).rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.portions._PORTION_BYTES", 20_000)
+        assert Model(lenet().SerializeToString(), Execution()).rows == whole

@@ -94,6 +94,10 @@ ELSEWHERE = {
     "max_concurrent_calls": "tests/service/test_calls.py::test_calls_over_the_limit_are_refused_at_once",
     "max_queue_size": "tests/service/test_calls.py::test_a_full_queue_is_resource_exhausted",
     "tap_sessions": "tests/service/test_taps.py::test_the_least_recently_used_is_dropped",
+    "tap_memory_mib": "tests/service/test_taps.py::test_what_many_models_hold_is_bounded",
+    "building sessions for layers": (
+        "tests/service/test_tap_limits.py::test_a_flood_of_new_sets_is_refused_and_known_ones_are_answered"
+    ),
     "max_connections": "tests/e2e/test_attacks.py::test_of_too_many_connections_the_idlest_are_closed",
     "max_unread_bytes": "tests/e2e/test_attacks.py::test_who_leaves_answers_unread_is_disconnected",
     "seconds to begin to speak": (

@@ -133,6 +133,7 @@ def test_tap_sessions_are_counted(serving: Serving) -> None:
 
     names = ("sessions", "session_hits_total", "session_misses_total", "session_evictions_total")
     assert [scrape(f"featurelens_tap_{name}", model="lenet") for name in names] == [1, 1, 2, 1]
+    assert scrape("featurelens_tap_session_bytes", model="lenet") > 4 * 63_802  # its parameters, and more
 
 
 def test_the_response_cache_is_told(serving: Serving) -> None:
