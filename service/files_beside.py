@@ -66,7 +66,9 @@ def _refers(processor: Keys) -> bool:
     return str(processor.get("image_processor_type")).startswith("TimmWrapper")
 
 
-def _beside(source: str, keys_of: Callable[[Keys], Keys], told: Keys, labels: tuple[str, ...] | None) -> Beside:
+def _beside(
+    source: str, keys_of: Callable[[Keys], Keys], told: Keys, labels: tuple[str, ...] | None
+) -> Beside:
     try:
         keys = Preprocessing.model_validate({"kind": "resize", **keys_of(told)})
         return Beside(source=source, preprocessing=keys, labels=labels)

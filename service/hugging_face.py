@@ -1,6 +1,6 @@
 """Reads Hugging Face's preprocessor_config.json as its image processors with Pillow take it.
 
-The names, and what a file that leaves a key out means, are those of transformers' `image_processing_pil_*.py`.
+The names, and the values of keys that are left out, are those of transformers' `image_processing_pil_*.py`.
 """
 
 from __future__ import annotations
@@ -157,16 +157,17 @@ def _size(told: object, usual: int, *, square: bool) -> tuple[tuple[int, int], b
 
 
 def _values(name: str, kind: _Kind, told: Mapping[str, Any]) -> Mapping[str, Any]:
-    rescale = _told(told, "do_rescale", True)  # noqa: FBT003 - what is usual
+    rescale = _told(told, "do_rescale", True)
     scale = _told(told, "rescale_factor", 1 / 255) if rescale else 1.0
-    mean, std = (0.0,) * 3, (1.0,) * 3
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
     told_std = _three(_told(told, "image_std", kind.std))
     if _told(told, "do_normalize", kind.normalize):
         mean, std = _three(_told(told, "image_mean", kind.mean)), told_std
     if name == "EfficientNet":
         if rescale and told.get("rescale_offset"):
             mean = tuple(value + 1 for value in mean)
-        if _told(told, "include_top", True):  # noqa: FBT003 - what is usual
+        if _told(told, "include_top", True):
             std = tuple(one * other for one, other in zip(std, told_std, strict=True))
     return {"scale": scale, "mean": mean, "std": std}
 

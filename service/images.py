@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,18 +47,34 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uint8]:
     Raises:
         InvalidImageError: the bytes are no such file, are damaged or cut short, or are over a limit.
     """
-    limits = limits or ImageLimits()
+    pixels = np.asarray(_read(data, limits or ImageLimits(), _load))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def decode_whole(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
+    """Decode a PNG, JPEG or WebP file at its full size, upright, to mode L, RGB or RGBA.
+
+    No pixel is changed by it: libraries that train models prepare pictures of what Pillow decodes, whole.
+
+    Raises:
+        InvalidImageError: as `decode`.
+    """
+    return _read(data, limits or ImageLimits(), _load_whole)
+
+
+def _read(
+    data: bytes, limits: ImageLimits, load: Callable[[Image.Image, ImageLimits], Image.Image]
+) -> Image.Image:
     with _open(data) as image:
         _check(image, data, limits)
         try:
-            pixels = np.asarray(_load(image, limits))
+            return load(image, limits)
         except MemoryError:
             raise
         except Exception as error:  # a reader of hostile bytes may raise anything
             raise InvalidImageError(
                 f"the {image.format} image of {len(data)} bytes is damaged or cut short: send the whole file"
             ) from error
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -120,6 +137,14 @@ def _load(image: Image.Image, limits: ImageLimits) -> Image.Image:
         plain = plain.reduce(factor)
     if plain.mode == "RGBA":
         plain = flatten(plain)
+    return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
+
+
+def _load_whole(image: Image.Image, _limits: ImageLimits) -> Image.Image:
+    """Decode the pixels as they are to mode L, RGB or RGBA, upright."""
+    image.load()
+    orientation = _orientation(image)
+    plain = _plain(image)
     return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
 
 

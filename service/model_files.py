@@ -116,6 +116,14 @@ class ModelFiles:
         files = {path: stamp for path, stamp in stamps.items() if stamp is not None}
         return dict.fromkeys(map(model.model_file, model.versions)) | files
 
+    def versions(self, name: str) -> list[int]:
+        """List the numbers of a model's versions, ascending; none if it can't be read."""
+        try:
+            paths = self.root.joinpath(name).iterdir()
+            return sorted(int(path.name) for path in paths if _VERSION.fullmatch(path.name))
+        except OSError:
+            return []
+
     def stamp(self, path: tuple[str, ...]) -> Stamp | None:
         """Stamp the file at a path below the root; None if there is none."""
         try:

@@ -32,8 +32,8 @@ class Told:
 def preprocessing_for(spec: TensorSpec, *told: Told) -> Preprocessing:
     """Complete what is said of how pictures become an input.
 
-    A key of the first place stands above that of the next. What none of them says is taken from the input, where
-    it is fixed, and then from the preset.
+    A key of the first place stands above that of the next. What none of them says is taken from the input,
+    where it is fixed, and then from the preset.
 
     Args:
         spec: the input.
@@ -63,7 +63,7 @@ def preprocessing_for(spec: TensorSpec, *told: Told) -> Preprocessing:
     if name:
         keys = _over(dict(preset(name, keys["height"], keys["width"])), keys)
     keys = _of_type(spec, keys, told[0].keys.model_fields_set)
-    return _checked(spec, keys, source)
+    return _checked(spec, keys, source, {key for place in told for key in place.keys.model_fields_set})
 
 
 def shown(spec: TensorSpec) -> str:
@@ -132,7 +132,8 @@ def _of_type(spec: TensorSpec, keys: Keys, written: set[str]) -> Keys:
     dtype = "float32" if spec.dtype is None else spec.dtype.name
     if dtype not in get_args(DataType):
         raise ModelLoadError(
-            f"the {shown(spec)} is {dtype}; pictures are made for {', '.join(get_args(DataType))}: {_NO_PICTURES}"
+            f"the {shown(spec)} is {dtype}; pictures are made for {', '.join(get_args(DataType))}: "
+            f"{_NO_PICTURES}"
         )
     keys = {"dtype": dtype, **keys}
     if dtype != "uint8" or keys.get("dtype") != dtype:
@@ -149,7 +150,7 @@ def _of_type(spec: TensorSpec, keys: Keys, written: set[str]) -> Keys:
     return keys | _LEVELS
 
 
-def _checked(spec: TensorSpec, keys: Keys, source: str) -> Preprocessing:
+def _checked(spec: TensorSpec, keys: Keys, source: str, written: set[str]) -> Preprocessing:
     if keys["channels"] not in _CHANNELS:
         raise ModelLoadError(
             f"the {shown(spec)} has {keys['channels']} channels; pictures have 1, 3 or 4: {_NO_PICTURES}"
@@ -160,7 +161,7 @@ def _checked(spec: TensorSpec, keys: Keys, source: str) -> Preprocessing:
         raise ModelLoadError(f"{source}: preprocessing: {problems_of(error)}") from error
     if problem := _problem(complete):
         raise ModelLoadError(f"{source}: preprocessing: {problem}")
-    if contradiction := _contradiction(spec, complete):
+    if contradiction := _contradiction(spec, complete, written):
         raise ModelLoadError(f"the {shown(spec)} is {contradiction.replace('SOURCE', source)}")
     return complete
 
@@ -184,25 +185,27 @@ def _problem(keys: Preprocessing) -> str:
     return ""
 
 
-def _contradiction(spec: TensorSpec, keys: Preprocessing) -> str:
+def _contradiction(spec: TensorSpec, keys: Preprocessing, written: set[str]) -> str:
     """Tell what the input is that the preprocessing doesn't make, and what mends it; "" if it does."""
     if spec.dtype is not None and keys.dtype != spec.dtype.name:
-        return f'{spec.dtype.name}; SOURCE makes {keys.dtype}: write dtype = "{spec.dtype.name}" or leave it out'
+        return (
+            f'{spec.dtype.name}; SOURCE makes {keys.dtype}: write dtype = "{spec.dtype.name}" or leave it out'
+        )
     if spec.shape is None or _fits(keys.item_shape, spec.shape):
         return ""
     made = f"not what SOURCE makes, [{', '.join(map(str, keys.item_shape))}]"
-    return f"{made}: write {_mend(spec.shape, keys)} under [preprocessing] of config.toml"
+    return f"{made}: write {_mend(spec.shape, keys, written)} under [preprocessing] of config.toml"
 
 
-def _mend(shape: Shape, keys: Preprocessing) -> str:
-    """Return the lines that make the preprocessing one of the shape."""
+def _mend(shape: Shape, keys: Preprocessing, written: set[str]) -> str:
+    """Return the lines that make the preprocessing one of the shape; what isn't written follows by itself."""
     layout = keys.layout
     if len(layout) != len(shape) or layout != _layout(shape):
         layout = _layout(shape)  # type: ignore[assignment]  # one of the three
     lines = [f'layout = "{layout}"'] if layout != keys.layout else []
     for axis, size in zip(layout[1:], shape[1:], strict=True):
         key = _SIZES[axis]
-        if size is not None and size != getattr(keys, key):
+        if key in written and size not in (None, getattr(keys, key)):
             lines.append(f"{key} = {size}")
     return " and ".join(lines)
 

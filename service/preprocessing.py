@@ -54,12 +54,12 @@ class Preprocessing(BaseModel):
     resize: Literal["stretch", "shorter-side", "pad"] = "stretch"
     """resize: to the size, its aspect lost; until it covers the size; until it fits into it."""
     resize_size: LongSide | tuple[LongSide, LongSide] | None = None
-    """resize: that size, one number for a square or height and width; unset: that of crop_pct, or the input's.
+    """resize: that size, of a square or height and width. Unset: that of crop_pct, or the input's.
     What is larger than the input then is cropped around its center, what is smaller is padded."""
     crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     """resize: in place of resize_size, the part of it that the input is."""
     center: Literal["round", "floor"] = "round"
-    """resize: where the center of an odd difference is: torchvision rounds half to even, Hugging Face down."""
+    """resize: where the center of a difference is; torchvision rounds half to even, Hugging Face down."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bilinear"
     """resize: as Pillow names its filters; when shrinking, over all the pixels that a new one covers."""
     fill: Annotated[tuple[Level, ...], Field(min_length=1, max_length=4)] = (0,)

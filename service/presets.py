@@ -19,7 +19,7 @@ def preset(name: str, height: int, width: int) -> Keys:
 
 
 def _torchvision(height: int, width: int) -> Keys:
-    """`torchvision.transforms._presets.ImageClassification`: 256 for 224, and the same part of other sizes."""
+    """`torchvision.transforms._presets.ImageClassification`: 256 for 224, and as much more for others."""
     return {
         "resize": "shorter-side",
         "resize_size": round(min(height, width) * 256 / 224),

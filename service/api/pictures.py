@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.errors import InvalidImageError
-from service.images import ImageLimits, decode
-from service.preprocess import Preprocessing, prepare
+from service.images import ImageLimits, decode, decode_whole
+from service.preprocess import prepare
+from service.preprocessing import Preprocessing
 
 
 def prepare_all(
@@ -21,12 +22,15 @@ def prepare_all(
         InvalidRequestError: the model takes tensors only.
     """
     return np.stack(
-        [prepare(_decoded(i, image, limits), preprocessing, enabled) for i, image in enumerate(images)]
+        [_prepared(i, image, preprocessing, limits, enabled=enabled) for i, image in enumerate(images)]
     )
 
 
-def _decoded(index: int, image: bytes, limits: ImageLimits) -> np.ndarray:
+def _prepared(
+    index: int, image: bytes, preprocessing: Preprocessing, limits: ImageLimits, *, enabled: bool
+) -> np.ndarray:
     try:
-        return decode(image, limits)
+        whole = preprocessing.kind == "resize"
+        return prepare((decode_whole if whole else decode)(image, limits), preprocessing, enabled)
     except InvalidImageError as error:
         raise InvalidImageError(f"images[{index}]: {error}") from error
