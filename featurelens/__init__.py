@@ -7,6 +7,7 @@ from featurelens.images import ImageLike
 from featurelens.requests import ALL_LAYERS, ClassifyOptions
 from featurelens.results import (
     Head,
+    ImageWarning,
     Layer,
     ModelDescription,
     ModelSummary,
@@ -30,6 +31,7 @@ __all__ = [
     "FeaturelensError",
     "Head",
     "ImageLike",
+    "ImageWarning",
     "Layer",
     "ModelDescription",
     "ModelSummary",

@@ -13,6 +13,7 @@ from featurelens.feature_maps import FeatureMaps
 from featurelens.results import (
     Array,
     Head,
+    ImageWarning,
     Layer,
     ModelDescription,
     ModelSummary,
@@ -50,6 +51,7 @@ def predictions(answer: pb.ClassifyResponse) -> list[Prediction]:
                 {name: _row(values, position) for name, values in (maps | alone).items()}, asked
             ),
             input=None if seen is None else seen[position],
+            warnings=tuple(ImageWarning(each.code, each.message) for each in result.warnings),
         )
         for position, result in enumerate(answer.results)
     ]

@@ -33,6 +33,14 @@ class Timings:
     run_batch_size: int
 
 
+@dataclass(frozen=True, slots=True)
+class ImageWarning:
+    """Something about an image: a code for programs, such as "no_ink", and a sentence for people."""
+
+    code: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """What the model makes of one image.
@@ -46,6 +54,7 @@ class Prediction:
         input: the model's input for this image, without the batch axis, if it was asked for. Read-only.
         model: name, `version` and `digest` (SHA-256 of its files) of the model that answered.
         timings: of the call, which other images may have shared.
+        warnings: what makes the answer doubtful, such as that no ink was found in the picture.
     """
 
     scores: tuple[Score, ...]
@@ -55,6 +64,7 @@ class Prediction:
     timings: Timings
     feature_maps: FeatureMaps = field(default_factory=lambda: FeatureMaps({}), repr=False)
     input: Array | None = field(default=None, repr=False)
+    warnings: tuple[ImageWarning, ...] = ()
 
     @property
     def label(self) -> str:

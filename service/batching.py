@@ -8,7 +8,8 @@ follows. Whatever wasn't shown to follow doesn't.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from service.graph import Array, Graph, TensorSpec
 from service.unlike import Feeds, Pair, pairs
 
 Run = Callable[[Mapping[str, Array], Sequence[str]], Sequence[Array]]
-Portions = Callable[[Sequence[str], Mapping[str, tuple[int, ...]]], Iterator[tuple[Sequence[str], Run]]]
+Portions = Callable[[Sequence[str], Mapping[str, tuple[int, ...]]], Generator[tuple[Sequence[str], Run]]]
 """Gives layers in portions, each with what runs it, for inputs of shapes by name."""
 
 _MOST_SIZES = 2
@@ -85,8 +86,9 @@ class _Trial:
         seen = self._tried(declared, run) if declared else {}
         layers = [name for name in self._graph.layers if name not in declared]
         if (shapes := self._shapes()) and (seen or not declared):
-            for names, portion in portions(layers, shapes):
-                seen |= self._tried(names, portion)
+            with closing(portions(layers, shapes)) as each:
+                for names, portion in each:
+                    seen |= self._tried(names, portion)
         return self._verdict(declared, seen)
 
     def _tried(self, names: Sequence[str], run: Run) -> dict[str, Evidence]:

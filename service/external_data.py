@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 import onnx
 
 from service.errors import ModelLoadError
-from service.file_kinds import FETCH, is_pointer
+from service.file_kinds import stand_in
 from service.onnx_file import element_count, parsed, tensors_of
 from service.tensors import byte_count
 
@@ -85,8 +85,8 @@ class ExternalData:
                 raise ModelLoadError(
                     f"{weight} is in {file}, which is missing; put it beside the model's file"
                 )
-            if is_pointer(content):
-                raise ModelLoadError(f"{weight} is in {file}, which is a Git LFS pointer; {FETCH}")
+            if kind := stand_in(content):
+                raise ModelLoadError(f"{weight} is in {file}, which is {kind}")
             if part.end > len(content):
                 raise ModelLoadError(
                     f"{weight} is said to be at the bytes {part.start} to {part.end} of {file}, which has "

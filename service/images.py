@@ -1,27 +1,30 @@
 """Decode a picture from the bytes of a file, within limits, trusting none of them.
 
-Pillow does the parsing; only its JPEG, PNG and WebP readers are ever started.
+Pillow decodes the pixels; only its JPEG, PNG and WebP readers are ever started, and they see nothing else.
 """
 
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from service.errors import InvalidImageError
+from service.picture_files import CutShortError, NoPictureError, PictureFile, walk
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-_PNG_END = b"IEND\xae\x42\x60\x82"
-
-# A warning of Pillow's is a file that it doubts (a bomb, a broken chunk). Set once for the process, because
-# warnings.catch_warnings is not thread-safe before Python 3.14.
-warnings.filterwarnings("error", module=r"PIL\.")
+# Image.open would choose among them by itself, and warn of large pictures and of what is beside them.
+_READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+}
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,17 @@ def decode_whole(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
 
 
 def _read(
-    data: bytes, limits: ImageLimits, load: Callable[[Image.Image, ImageLimits], Image.Image]
+    data: bytes, limits: ImageLimits, load: Callable[[Image.Image, int, ImageLimits], Image.Image]
 ) -> Image.Image:
-    with _open(data) as image:
-        _check(image, data, limits)
-        try:
-            return load(image, limits)
-        except MemoryError:
-            raise
-        except Exception as error:  # a reader of hostile bytes may raise anything
-            raise InvalidImageError(
-                f"the {image.format} image of {len(data)} bytes is damaged or cut short: send the whole file"
-            ) from error
+    file = _walked(data)
+    _check(file, limits)
+    try:
+        with _READERS[file.format](io.BytesIO(file.data)) as image:
+            return load(image, file.orientation, limits)
+    except MemoryError:
+        raise
+    except Exception as error:  # a reader of hostile bytes may raise anything
+        raise _damaged(file.format, data) from error
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -92,45 +94,45 @@ def flatten(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(background, image).convert("RGB")
 
 
-def _open(data: bytes) -> Image.Image:
-    """Read the header; no pixel is decoded and no memory taken for any."""
+def _walked(data: bytes) -> PictureFile:
+    """Read the structure of the file; no pixel is decoded and no memory taken for any."""
     if not data:
         raise InvalidImageError("the image is empty (0 bytes): send the whole PNG, JPEG or WebP file")
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InvalidImageError("the image has far too many pixels: send a smaller one") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # a reader of hostile bytes may raise anything
+        return walk(data)
+    except NoPictureError as error:
         raise InvalidImageError(
             f"{len(data)} bytes beginning with {data[:8]!r} are not an image that can be read: "
             "send a whole PNG, JPEG or WebP file"
         ) from error
+    except CutShortError as error:
+        raise _damaged({0x89: "PNG", 0xFF: "JPEG"}.get(data[0], "WEBP"), data) from error
 
 
-def _check(image: Image.Image, data: bytes, limits: ImageLimits) -> None:
-    width, height = image.size
+def _damaged(kind: str, data: bytes) -> InvalidImageError:
+    return InvalidImageError(
+        f"the {kind} image of {len(data)} bytes is damaged or cut short: send the whole file"
+    )
+
+
+def _check(file: PictureFile, limits: ImageLimits) -> None:
+    width, height = file.width, file.height
     if max(width, height) > limits.max_side or width * height > limits.max_pixels:
         raise InvalidImageError(
             f"the image is too large: {width}x{height} pixels, at most {limits.max_pixels} pixels in all "
             f"and {limits.max_side} on a side are accepted: send a smaller one"
         )
-    if image.format == "PNG" and _PNG_END not in data:  # Pillow takes the pixels and doesn't miss it
-        raise InvalidImageError(f"the PNG image of {len(data)} bytes is cut short: send the whole file")
-    # Start-of-scan markers. The byte 0xFF never stands before 0xDA inside a scan, so none is counted twice.
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > limits.max_scans:
+    if file.scans > limits.max_scans:
         raise InvalidImageError(
             f"the JPEG image has more than {limits.max_scans} scans: save it as a baseline JPEG"
         )
 
 
-def _load(image: Image.Image, limits: ImageLimits) -> Image.Image:
+def _load(image: Image.Image, orientation: int, limits: ImageLimits) -> Image.Image:
     """Decode the pixels to mode L or RGB, upright."""
     enough = limits.enough_side
     image.draft(None, _enough(image, enough))
     image.load()
-    orientation = _orientation(image)
     plain = _plain(image)
     factor = max(plain.size) // enough
     if factor > 1:
@@ -140,10 +142,9 @@ def _load(image: Image.Image, limits: ImageLimits) -> Image.Image:
     return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
 
 
-def _load_whole(image: Image.Image, _limits: ImageLimits) -> Image.Image:
+def _load_whole(image: Image.Image, orientation: int, _limits: ImageLimits) -> Image.Image:
     """Decode the pixels as they are to mode L, RGB or RGBA, upright."""
     image.load()
-    orientation = _orientation(image)
     plain = _plain(image)
     return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
 
@@ -161,16 +162,6 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) if there is none that can be read."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - the pixels are good whatever the metadata is
-        return 1
 
 
 # What undoes each orientation; EXIF 2.32, tag 0x0112.

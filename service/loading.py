@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -88,8 +89,18 @@ def read_version(
     """
     reading = ModelReading.begin(files, *version.file, most_bytes=options.max_model_bytes, expected=expected)
     if reading is None:
-        raise ModelLoadError(f"{MODEL_FILE} is missing")
+        raise ModelLoadError(f"{MODEL_FILE} is missing{_another(files, version)}")
     return reading
+
+
+def _another(files: ModelFiles, version: Version) -> str:
+    """Name the only model in a version's folder if it has another name."""
+    folder = version.file[:-1]
+    with suppress(OSError):
+        names = [path[-1] for path in files.visible(*folder) if path[-1].endswith(".onnx")]
+        if len(names) == 1 and files.root.joinpath(*folder).resolve().is_relative_to(files.root):
+            return f"; rename {names[0]} to it"
+    return ""
 
 
 def load_version(

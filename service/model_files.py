@@ -108,10 +108,10 @@ class ModelFiles:
 
     def stamps(self, model: ModelFolder) -> dict[tuple[str, ...], Stamp | None]:
         """Stamp the files beside a model's versions and those in them; None where a model file is missing."""
-        paths = self._visible(model.name)
+        paths = self.visible(model.name)
         for number in model.versions:
             with suppress(OSError):  # no folder
-                paths += self._visible(model.name, str(number))
+                paths += self.visible(model.name, str(number))
         stamps = {path: self.stamp(path) for path in paths}
         files = {path: stamp for path, stamp in stamps.items() if stamp is not None}
         return dict.fromkeys(map(model.model_file, model.versions)) | files
@@ -124,6 +124,15 @@ class ModelFiles:
         except OSError:
             return []
 
+    def visible(self, *folder: str) -> list[tuple[str, ...]]:
+        """List the paths of what is in a folder but what is hidden, as files are while they are written.
+
+        Raises:
+            OSError: It isn't a folder that can be read.
+        """
+        names = [path.name for path in self.root.joinpath(*folder).iterdir()]
+        return [(*folder, name) for name in names if not name.startswith(".")]
+
     def stamp(self, path: tuple[str, ...]) -> Stamp | None:
         """Stamp the file at a path below the root; None if there is none."""
         try:
@@ -133,11 +142,6 @@ class ModelFiles:
         if stat.S_ISDIR(info.st_mode):
             return None
         return Stamp(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-
-    def _visible(self, *folder: str) -> list[tuple[str, ...]]:
-        """List what is in a folder but what is hidden, as files are while they are being written."""
-        names = [path.name for path in self.root.joinpath(*folder).iterdir()]
-        return [(*folder, name) for name in names if not name.startswith(".")]
 
     def _model(self, folder: Path) -> ModelFolder | None:
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
+from threading import Lock
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -25,6 +26,9 @@ _LARGEST_BYTES = 256 * 2**20
 """Of a layer in one run; what is larger isn't tried."""
 _MOST_FAILURES = 8
 """After so many sessions that couldn't be made no further one is tried."""
+
+_large = Lock()
+"""Held by the trial of a model of several portions: what models loaded side by side hold doesn't add up."""
 
 _log: FilteringBoundLogger = structlog.get_logger()
 
@@ -51,16 +55,21 @@ class Portions:
         self._sizes = sizes
         self._values = values
 
-    def __call__(self, names: Sequence[str], shapes: Shapes) -> Iterator[tuple[Sequence[str], Run]]:
+    def __call__(self, names: Sequence[str], shapes: Shapes) -> Generator[tuple[Sequence[str], Run]]:
         """Give one portion after the other, while there is time; layers that no session gives are left out.
 
         Args:
             names: The layers.
             shapes: Of the inputs in the largest runs.
         """
+        groups = list(_groups(names, self._sizes(shapes)))
+        with _large if len(groups) > 1 else nullcontext():
+            yield from self._each(groups)
+
+    def _each(self, groups: Sequence[list[str]]) -> Generator[tuple[Sequence[str], Run]]:
         seconds = self._execution.trial_timeout_s
         failures = 0
-        waiting = list(_groups(names, self._sizes(shapes)))[::-1]
+        waiting = [*groups][::-1]
         with suppress(ModelLoadError), ending_within(seconds) as options:
             while waiting and failures < _MOST_FAILURES and not options.terminate:
                 group = waiting.pop()

@@ -54,7 +54,7 @@ def _cropped_or_padded(image: Image.Image, how: Preprocessing) -> Image.Image:
         _offset(had - wanted, how.center)
         for had, wanted in zip(image.size, (how.width, how.height), strict=True)
     )
-    if left >= 0 and top >= 0:
+    if image.width >= how.width and image.height >= how.height:
         return image.crop((left, top, left + how.width, top + how.height))
     fill = how.fill * len(image.getbands()) if len(how.fill) == 1 else how.fill
     if how.color == "BGR":

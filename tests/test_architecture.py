@@ -27,11 +27,20 @@ FORBIDDEN = {
 }
 # A module of service/ imports only from its own line and from the lines above.
 LAYERS = (
-    {"errors", "settings", "logs", "batching_limits", "versions", "auth", "reloading", "text_files"},
+    {
+        "errors",
+        "settings",
+        "logs",
+        "batching_limits",
+        "versions",
+        "auth",
+        "reloading",
+        "file_kinds",
+        "text_files",
+    },
     {"freed_memory", "cgroups", "cpus", "providers", "device", "binding", "run_watch", "tensors", "heads"},
     {"histogram", "metrics", "statistics", "suspects", "channel", "peers"},
     {
-        "file_kinds",
         "onnx_file",
         "told_types",
         "determinism",
@@ -50,6 +59,7 @@ LAYERS = (
         "head_values",
     },
     {
+        "picture_files",
         "images",
         "regions",
         "sheet",

@@ -66,6 +66,8 @@ def _row(path: str, outcome: Outcome) -> Row:
             "label": outcome.label,
             "probability": rounded(outcome.probability),
             "top": top(outcome, len(outcome.scores)),
+            "warning": ", ".join(each.code for each in outcome.warnings) or None,
             "error": None,
         }
-    return {"path": path, "label": None, "probability": None, "top": [], "error": outcome.message}
+    nothing = dict.fromkeys(("label", "probability", "warning"))
+    return {"path": path, "top": [], "error": outcome.message} | nothing

@@ -63,6 +63,7 @@ def classify(
     if output is Output.JSON:
         print_json([_as_json(path, prediction, top_k) for path, prediction in found])
     elif found:
+        _complain_of_warnings(found)
         _print_table(found, top_k, bool(layers))
         if folder:
             print(f"feature maps: {save_maps}")
@@ -81,6 +82,7 @@ def _as_json(path: str, prediction: Prediction, top_k: int) -> dict[str, object]
         "probability": rounded(prediction.probability),
         "top": top(prediction, top_k),
         "layers": {name: list(values.shape) for name, values in prediction.feature_maps.as_asked().items()},
+        "warnings": [{"code": each.code, "message": each.message} for each in prediction.warnings],
     }
 
 
@@ -90,6 +92,12 @@ def top(prediction: Prediction, count: int) -> list[dict[str, object]]:
         {"label": score.label, "probability": rounded(score.probability)}
         for score in prediction.scores[:count]
     ]
+
+
+def _complain_of_warnings(found: list[tuple[str, Prediction]]) -> None:
+    for path, prediction in found:
+        for warning in prediction.warnings:
+            complain(f"{path}: {warning.message}")
 
 
 def _print_table(found: list[tuple[str, Prediction]], top_k: int, layers: bool) -> None:

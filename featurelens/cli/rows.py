@@ -11,7 +11,7 @@ from typing import IO, Any, Self
 
 from featurelens.cli.console import CommandError, as_json, finite
 
-COLUMNS = ("path", "label", "probability", "top", "error")
+COLUMNS = ("path", "label", "probability", "top", "error", "warning")
 Row = Mapping[str, Any]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -54,6 +54,8 @@ class _Plan:
     frame: Frame
     item: str
     """What an item is called, with {} for its number."""
+    no_ink: tuple[int, ...] = ()
+    """Images in which no ink was found."""
 
 
 class ClassifyMethod:
@@ -116,8 +118,9 @@ class ClassifyMethod:
                 raise reason
             started_ns = time.perf_counter_ns()
             preprocessing = plan.classifier.preprocessing
-            feed = prepare_all(images, preprocessing, self._limits.images, enabled=plan.preprocess)
-            self._submit(plan, feed, time.perf_counter_ns() - started_ns)
+            made = prepare_all(images, preprocessing, self._limits.images, enabled=plan.preprocess)
+            plan = replace(plan, no_ink=made.no_ink)
+            self._submit(plan, made.feed, time.perf_counter_ns() - started_ns)
 
     def _submit(self, plan: _Plan, feed: np.ndarray, decode_ns: int) -> None:
         model = plan.served.model
@@ -273,5 +276,5 @@ def _encoded(
     if plan.return_input:
         response.input.CopyFrom(pack(feed, plan.classifier.input.name))
     # A message's encoded fields may come in any order.
-    scores = encode_scores(probabilities, plan.classifier.labels, plan.top_k)
+    scores = encode_scores(probabilities, plan.classifier.labels, plan.top_k, plan.no_ink)
     return response.SerializeToString() + scores

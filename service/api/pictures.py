@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,19 +12,30 @@ from service.images import ImageLimits, decode, decode_whole
 from service.preprocess import prepare
 from service.preprocessing import Preprocessing
 
+NO_INK = "no ink was found in the picture"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The input [N, ...] of N image files, and those of them, counted from 0, in which no ink was found."""
+
+    feed: np.ndarray
+    no_ink: tuple[int, ...]
+
 
 def prepare_all(
     images: Sequence[bytes], preprocessing: Preprocessing, limits: ImageLimits, *, enabled: bool = True
-) -> np.ndarray:
-    """Make the input [N, ...] of N image files, N at least 1; `enabled` as `prepare` takes it.
+) -> Prepared:
+    """Make the input of N image files, N at least 1; `enabled` as `prepare` takes it.
 
     Raises:
         InvalidImageError: a file can't be decoded; says which.
         InvalidRequestError: the model takes tensors only.
     """
-    return np.stack(
-        [_prepared(i, image, preprocessing, limits, enabled=enabled) for i, image in enumerate(images)]
-    )
+    inputs = [_prepared(i, image, preprocessing, limits, enabled=enabled) for i, image in enumerate(images)]
+    ink = preprocessing.kind == "ink"
+    no_ink = tuple(i for i, values in enumerate(inputs) if ink and values.min() == values.max())
+    return Prepared(np.stack(inputs), no_ink)
 
 
 def _prepared(

@@ -194,3 +194,28 @@ def test_many_threads_may_use_it() -> None:
         thread.join()
     assert wrong == []
     assert engine.cache.size <= 32 * KiB
+
+
+def test_what_was_run_item_by_item_is_held_as_such_and_not_for_a_whole_run() -> None:
+    cache = ResponseCache(64 * KiB)
+    model = cast(Model, SimpleNamespace(digest="a", cacheable=True))
+    ended: list[Result | ServiceError] = []
+
+    def ask(*, each_alone: bool, size: int = 2) -> Job:
+        feeds = {"x": X[:size]}
+        return Job(model, feeds, ("y",), size, ended.append, lambda: None, each_alone=each_alone)
+
+    first = ask(each_alone=True)
+    assert not cache.answers(first)
+    first.done(Result({}, 1, 2, 1, items=({"y": Y}, {"y": Y + 1})))
+    assert not cache.answers(ask(each_alone=False))
+    assert cache.answers(ask(each_alone=True))
+    held = ended[-1]
+    assert isinstance(held, Result)
+    assert held.cached
+    assert [item["y"].tolist() for item in held.items] == [Y.tolist(), (Y + 1).tolist()]
+
+    one = ask(each_alone=True, size=1)  # one item runs alone in any case
+    assert not cache.answers(one)
+    one.done(Result({"y": Y}, 1, 2, 1))
+    assert cache.answers(ask(each_alone=False, size=1))

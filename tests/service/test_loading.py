@@ -140,6 +140,31 @@ def test_taps_that_the_config_names_are_built_before_the_first_request(tmp_path:
     assert model.tap_counts == TapCounts(hits=before.hits + 1, misses=2, live=2)
 
 
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ([], "model.onnx is missing"),
+        (["resnet18.onnx", "resnet18.onnx.data"], "model.onnx is missing; rename resnet18.onnx to it"),
+        (["a.onnx", "b.onnx"], "model.onnx is missing"),
+    ],
+)
+def test_a_model_with_another_name_is_found(tmp_path: Path, names: list[str], reason: str) -> None:
+    add(tmp_path, "good", 1)
+    (tmp_path / "other/1").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "other/1" / name).touch()
+    assert load(tmp_path).entries()[1].reason == reason
+
+
+def test_names_outside_of_the_repository_are_not_told(tmp_path: Path) -> None:
+    add(tmp_path / "models", "good", 1)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret.onnx").touch()
+    (tmp_path / "models/other").mkdir()
+    (tmp_path / "models/other/1").symlink_to(tmp_path / "outside")
+    assert load(tmp_path / "models").entries()[1].reason == "model.onnx is missing"
+
+
 def test_weights_in_a_file_without_a_name_are_refused(tmp_path: Path) -> None:
     add(tmp_path, "good", 1)
     model = onnx_models.classifier()

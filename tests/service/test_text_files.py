@@ -68,6 +68,26 @@ def test_an_edit_of_labels_keeps_the_mark_and_the_ends_of_lines(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "it is a Git LFS pointer; git lfs pull",
+        ),
+        ("<!DOCTYPE html>\n<html>\n404\n", "it is a web page; download the file itself"),
+    ],
+    ids=["pointer", "page"],
+)
+def test_what_stands_in_for_the_labels_is_not_taken_for_them(tmp_path: Path, text: str, reason: str) -> None:
+    """They have three lines, and the model has three classes."""
+    add_model(tmp_path, "tiny", onnx_models.classifier(3))
+    (tmp_path / "tiny/config.toml").write_text('labels_file = "labels.txt"')
+    (tmp_path / "tiny/labels.txt").write_text(text)
+    with pytest.raises(ModelLoadError, match=f"^labels.txt can't be read: {reason}"):
+        read_model_config(ModelFiles.at(tmp_path), "tiny")
+
+
+@pytest.mark.parametrize(
     ("encoding", "reason"),
     [
         ("utf-16", "it is UTF-16; save it as UTF-8"),

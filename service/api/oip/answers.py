@@ -9,6 +9,7 @@ import numpy as np
 from protos.inference import messages as pb
 from service.api.oip import strings
 from service.api.oip.datatypes import ANSWER_WIRE, BYTES, datatype_of
+from service.api.pictures import NO_INK
 from service.api.wire import LONGEST_VARINT, prefix, text, varint
 from service.errors import InvalidRequestError
 from service.job import Result
@@ -65,6 +66,16 @@ class Form:
         ).SerializeToString()
         before = [_raw_prefix(dtype, shape) for dtype, shape in kinds]
         return [head + before[0], *before[1:]]
+
+
+def warnings(no_ink: Sequence[int]) -> bytes:
+    """Encode what follows a ModelInferResponse to which pictures without ink were sent, by their numbers."""
+    if not no_ink:
+        return b""
+    answer = pb.ModelInferResponse()
+    told = "; ".join(f"images[{index}]: {NO_INK}" for index in no_ink)
+    answer.parameters["featurelens_warnings"].string_param = told
+    return answer.SerializeToString()
 
 
 def in_stream(answer: bytes) -> bytes:

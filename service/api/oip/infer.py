@@ -34,7 +34,7 @@ Frame = Callable[[bytes], bytes]
 class _Question:
     """A request on its way; its `answer` is what the job is done with."""
 
-    __slots__ = ("call", "frame", "input_ns", "limits", "query", "request_id", "served", "tally")
+    __slots__ = ("call", "frame", "input_ns", "limits", "query", "request_id", "served", "tally", "warnings")
 
     def __init__(
         self, call: Call, served: ServedModel, request_id: str, frame: Frame, limits: RequestLimits
@@ -46,6 +46,7 @@ class _Question:
         self.limits = limits
         self.tally = call.tally = Tally(served)
         self.input_ns = 0
+        self.warnings = b""
 
     def job(self, query: Query, feeds: Feeds, input_ns: int) -> Job:
         """Make the job that answers the request."""
@@ -73,7 +74,7 @@ class _Question:
             started_ns = time.perf_counter_ns()
             outputs = [_value(self.served, wanted, outcome) for wanted in self.query.outputs]
             encoded = self.query.form.encode(self.request_id, outputs, self.input_ns, outcome)
-            answer = self.frame(encoded)
+            answer = self.frame(encoded + self.warnings if self.warnings else encoded)
             self.limits.check_answer(len(answer))
             output_ns = time.perf_counter_ns() - started_ns
             self.tally.run_batch_size = outcome.run_batch_size
@@ -160,8 +161,9 @@ class InferMethod:
                 raise reason
             started_ns = time.perf_counter_ns()
             classifier = question.served.classifier()
-            feed = prepare_all(images, classifier.preprocessing, self._limits.images)
-            feeds = classifier.feeds(feed, question.served.model.inputs)
+            made = prepare_all(images, classifier.preprocessing, self._limits.images)
+            question.warnings = answers.warnings(made.no_ink)
+            feeds = classifier.feeds(made.feed, question.served.model.inputs)
             checked = self._query(question, outputs, urgent, feeds)
             self._scheduler.submit(question.job(checked, feeds, time.perf_counter_ns() - started_ns))
 

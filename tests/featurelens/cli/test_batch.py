@@ -58,7 +58,7 @@ def test_csv_has_the_same_columns(command: Command, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
 
     assert ended.status == 0
-    assert list(rows[0]) == ["path", "label", "probability", "top", "error"]
+    assert list(rows[0]) == ["path", "label", "probability", "top", "error", "warning"]
     assert [row["path"] for row in rows] == sorted(map(str, SAMPLES.glob("*.png")))
     assert [row["label"] for row in rows] == [Path(row["path"]).name[0] for row in rows]
     assert [json.loads(row["top"])[0]["label"] for row in rows] == [row["label"] for row in rows]

@@ -26,11 +26,22 @@ def test_prints_json_objects(command: Command, seven: Path) -> None:
     ended = command("classify", seven, "--layers", LAYERS, "--top-k", 2, "--output", "json")
     (entry,) = json.loads(ended.out)
 
-    assert list(entry) == ["path", "label", "probability", "top", "layers"]
-    assert (entry["path"], entry["label"]) == (str(seven), "7")
+    assert list(entry) == ["path", "label", "probability", "top", "layers", "warnings"]
+    assert (entry["path"], entry["label"], entry["warnings"]) == (str(seven), "7", [])
     assert [list(score) for score in entry["top"]] == [["label", "probability"]] * 2
     assert entry["top"][0] == {"label": "7", "probability": entry["probability"]}
     assert entry["layers"] == {"conv1": [6, 28, 28], "pool1": [6, 14, 14], "logits": [10]}
+
+
+def test_a_picture_without_ink_is_told(command: Command, seven: Path, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.png"
+    Image.new("L", (60, 60), 255).save(blank)
+    table = command("classify", seven, blank)
+    _, entry = json.loads(command("classify", seven, blank, "--output", "json").out)
+
+    assert (table.status, table.err) == (0, f"featurelens: {blank}: no ink was found in the picture\n")
+    assert len(table.out.splitlines()) == 3
+    assert entry["warnings"] == [{"code": "no_ink", "message": "no ink was found in the picture"}]
 
 
 def test_all_stands_for_every_layer(command: Command, seven: Path) -> None:

@@ -17,6 +17,7 @@ DONE = {
     "probability": 0.5,
     "top": [{"label": "7", "probability": 0.5}],
     "error": None,
+    "warning": "no_ink",
 }
 FAILED: dict[str, Any] = {
     "path": "größe.png",
@@ -24,6 +25,7 @@ FAILED: dict[str, Any] = {
     "probability": None,
     "top": [],
     "error": "no image",
+    "warning": None,
 }
 
 
@@ -39,8 +41,8 @@ def test_csv_holds_any_path_and_top_as_json(tmp_path: Path) -> None:
 
     assert list(csv.reader(text.splitlines(keepends=True))) == [
         list(COLUMNS),
-        [DONE["path"], "7", "0.5", '[{"label": "7", "probability": 0.5}]', ""],
-        ["größe.png", "", "", "[]", "no image"],
+        [DONE["path"], "7", "0.5", '[{"label": "7", "probability": 0.5}]', "", "no_ink"],
+        ["größe.png", "", "", "[]", "no image", ""],
     ]
 
 
@@ -77,7 +79,7 @@ def test_a_run_that_breaks_off_leaves_its_rows_and_no_file(tmp_path: Path) -> No
         file.write({"path": "a row", "top": {1j}})
 
     assert not file.path.exists()
-    assert file.partial.read_text().startswith("path,label,probability,top,error\n")
+    assert file.partial.read_text().startswith("path,label,probability,top,error,warning\n")
 
 
 @pytest.mark.parametrize(
