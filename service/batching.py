@@ -84,12 +84,17 @@ class _Trial:
         """Try the declared outputs, then the layers that aren't among them."""
         declared = list(dict.fromkeys(spec.name for spec in self._graph.outputs))
         seen = self._tried(declared, run) if declared else {}
-        layers = [name for name in self._graph.layers if name not in declared]
+        layers = [name for name in self._graph.layers if name not in declared and not self._is_sizes(name)]
         if (shapes := self._shapes()) and (seen or not declared):
             with closing(portions(layers, shapes)) as each:
                 for names, portion in each:
                     seen |= self._tried(names, portion)
         return self._verdict(declared, seen)
+
+    def _is_sizes(self, name: str) -> bool:
+        """Tell whether a layer is arithmetic with sizes, of which older exporters write thousands."""
+        dtype = self._graph.layers[name].spec.dtype
+        return name in self._lineage.told and dtype is not None and dtype.kind in "iub"
 
     def _tried(self, names: Sequence[str], run: Run) -> dict[str, Evidence]:
         seen = self._observed(names, run, wide=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,12 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     return min(
         _numbers(group.folder / files[group.version] for group in groups("memory", root)), default=None
     )
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Return how many bytes this process may take: the container's limit, or the machine's memory."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(installed, memory_limit(root) or installed)
 
 
 def process_limit(root: Path = Path("/")) -> int | None:

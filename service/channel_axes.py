@@ -60,6 +60,9 @@ class ChannelAxes:
             axis = self._axes.get(node.input[0])
             if axis is not None and (order := self._order(operator)):
                 self._note(node.output[0], order.index(axis + len(order)) - len(order))
+        elif operator.op_type == "MatMul" and self._ranks.get(node.input[1]) == 2:
+            if self._axes.get(node.input[0]) == -1:  # a linear layer of each place's channels
+                self._note(node.output[0], -1)
         elif operator.op_type in _KEEPING:
             known = {self._axes[name] for name in node.input if name in self._axes}
             for name in node.output if len(known) == 1 else ():

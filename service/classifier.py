@@ -67,6 +67,11 @@ class Classifier:
         return cls(image, head, _labels(model, config, head), preprocessing, extra)
 
     @property
+    def is_numbered(self) -> bool:
+        """Whether nobody has named the classes: the labels are their numbers."""
+        return self.labels == _unnamed(self.head.classes)
+
+    @property
     def output(self) -> str:
         """Name of the output that holds the classes."""
         return self.head.output

@@ -14,6 +14,7 @@ import structlog
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 from structlog.typing import FilteringBoundLogger
 
+from service.cgroups import available_memory
 from service.cpus import available_cpus
 from service.errors import DeviceUnavailableError, ModelLoadError
 from service.providers import CPU, Cuda, Provider, Tensorrt
@@ -30,18 +31,21 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
-_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+_OUT_OF_MEMORY = ("Failed to allocate memory", "Available memory of", "bad_alloc", "bad allocation")
 
 _BUILD_TIMEOUT_S = 900.0  # TensorRT builds an engine, in minutes, when it first sees a shape
 _CUDA, _TENSORRT = Cuda(), Tensorrt()  # with the options that nobody chose
 _FATAL = 4
 # What goes wrong arrives as an exception and is logged by us; ONNX Runtime would write it to stderr as well.
 ort.set_default_logger_severity(_FATAL)
+_ARENA_SHARE = 0.5
+"""Of the memory that this process may take: what its runs may take together."""
 # One arena for the CPU memory that runs take, since few of them go on at once. Arenas never give memory back:
-# with one for each session, every model would hold what its largest batch took.
+# with one for each session, every model would hold what its largest batch took. A run that wants more than
+# there is fails alone; without a bound it would end the process.
 ort.create_and_register_allocator(
     ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
-    ort.OrtArenaCfg({}),
+    ort.OrtArenaCfg({"max_mem": int(_ARENA_SHARE * available_memory())}),
 )
 
 

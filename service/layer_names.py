@@ -64,7 +64,7 @@ class LayerNames:
         paths: dict[str, tuple[str, ...]] = {}
         for path in sorted(self._modules.outputs, key=len):
             outputs = self._modules.outputs[path]
-            if len(outputs) == 1 and path not in self._layers:
+            if len(outputs) == 1 and path not in self._layers and path not in self._modules.altered:
                 paths[outputs[0]] = (*paths.get(outputs[0], ()), path)
         return paths
 
@@ -121,6 +121,11 @@ class LayerNames:
         return f"no {what} {_shown(name)}; {self._hint(name)}"
 
     def _stands_for(self, name: str) -> tuple[str, ...]:
+        if (tensor := self._modules.altered.get(name)) is not None:
+            raise UnknownLayerError(
+                f'the exporter gave "{name}" other weights, as where it merges a BatchNormalization into it;'
+                f' what the file computes with them is "{tensor}"'
+            )
         if (outputs := self._modules.outputs.get(name)) is not None:
             if len(outputs) > 1:
                 raise UnknownLayerError(

@@ -103,7 +103,7 @@ class Lineage:
         return False
 
     def _add(self, node: onnx.NodeProto) -> None:
-        parents = tuple(dict.fromkeys(name for name in _reads(node) if name in self._computed))
+        parents = tuple(dict.fromkeys(name for name in reads(node) if name in self._computed))
         if not parents:
             return
         outputs = [name for name in node.output if name]
@@ -123,12 +123,12 @@ class Lineage:
         return any(inner.op_type in self._by_values | {"If"} for inner in _inner_nodes(node))
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """Name what a node reads, its subgraphs included, which may read any tensor of the graphs around them."""
     yield from node.input
     for graph in _subgraphs(node):
         for inner in graph.node:
-            yield from _reads(inner)
+            yield from reads(inner)
         yield from (value.name for value in graph.output)
 
 

@@ -176,16 +176,28 @@ def _config(files: ModelFiles, name: str) -> ModelConfig:
     if data is None:
         return ModelConfig()
     try:
-        table = tomllib.loads(text_of(data))
+        text = text_of(data)
+    except ValueError as error:
+        raise ModelLoadError(f"{CONFIG_FILE} can't be read: {error}") from error
+    return parsed_config(text)
+
+
+def parsed_config(text: str) -> ModelConfig:
+    """Return what the text of a config.toml means, but for a labels_file, which isn't looked for.
+
+    Raises:
+        ModelLoadError: it is no TOML, or says what it may not.
+    """
+    try:
+        table = tomllib.loads(text)
         if "described" in table:
             raise ModelLoadError(f"{CONFIG_FILE}: described: Extra inputs are not permitted")
-        config = ModelConfig.model_validate(table)
+        return ModelConfig.model_validate(table)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ModelLoadError(f"{CONFIG_FILE}: {problems}") from error
-    except ValueError as error:  # not UTF-8, or not TOML
+    except ValueError as error:
         raise ModelLoadError(f"{CONFIG_FILE} can't be read: {error}") from error
-    return config
 
 
 def _with_labels_from_file(config: ModelConfig, files: ModelFiles, name: str) -> ModelConfig:

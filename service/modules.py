@@ -9,9 +9,12 @@ from posixpath import commonpath
 
 import onnx
 
+from service.operators import CONVOLUTIONS
 from service.scopes import Scopes
 
 _WEIGHT = ".weight"
+# torch's older exporter keeps the names of parameters; those that it computes anew it calls onnx::Conv_123.
+_COMPUTED = "onnx::"
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,13 @@ class Modules:
             between two calls in a row, so then it is the output of the last.
         merged: Modules without a tensor of their own, as the exporter merged them into the one that follows:
             a convolution and its BatchNormalization become one operator.
+        altered: Convolutions that the exporter gave other weights and yet named after the module, with the
+            tensor that they compute. So it does where it merges a BatchNormalization into them.
     """
 
     outputs: Mapping[str, tuple[str, ...]]
     merged: Mapping[str, str]
+    altered: Mapping[str, str]
 
 
 def find_modules(graph: onnx.GraphProto, scopes: Sequence[Scopes], layers: Collection[str]) -> Modules:
@@ -51,7 +57,7 @@ def find_modules(graph: onnx.GraphProto, scopes: Sequence[Scopes], layers: Colle
                     (used if name in users else unused)[path].append(name)
     outputs = {path: tuple(names) for path, names in {**unused, **used}.items()}
     outputs = _shortened(outputs) | outputs
-    return Modules(outputs, dict(_merged(graph, scopes, outputs)))
+    return Modules(outputs, dict(_merged(graph, scopes, outputs)), dict(_altered(graph, scopes)))
 
 
 def _users(graph: onnx.GraphProto, scopes: Sequence[Scopes]) -> Mapping[str, list[Scopes]]:
@@ -92,3 +98,10 @@ def _merged(
             path = name.removesuffix(_WEIGHT)
             if path not in outputs and path.rpartition(".")[0] == around[-1].rpartition(".")[0]:
                 yield path, around[-1]
+
+
+def _altered(graph: onnx.GraphProto, scopes: Sequence[Scopes]) -> Iterator[tuple[str, str]]:
+    for node, around in zip(graph.node, scopes, strict=True):
+        kernel = node.input[1:2] if node.op_type in CONVOLUTIONS else ()
+        if around and any(name.startswith(_COMPUTED) for name in kernel):
+            yield around[-1], node.output[0]

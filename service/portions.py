@@ -11,6 +11,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.binding import Feeds, runner_of
+from service.cutting import cut_to
 from service.device import Execution, create_session, ending_within
 from service.errors import ModelLoadError, StartupError
 from service.graph import Graph
@@ -74,7 +75,9 @@ class Portions:
             while waiting and failures < _MOST_FAILURES and not options.terminate:
                 group = waiting.pop()
                 try:
-                    session = runner_of(create_session(self._graph.with_outputs(group), self._execution))
+                    session = runner_of(
+                        create_session(self._model(group, part=len(groups) > 1), self._execution)
+                    )
                 except StartupError:  # one of them can't be an output: which?
                     failures += 1
                     middle = len(group) // 2
@@ -83,6 +86,11 @@ class Portions:
                     yield group, partial(self._run, partial(session.run, run_options=options))
             if options.terminate:
                 _log.warning("layers not tried", seconds=seconds, layers=sum(map(len, waiting)))
+
+    def _model(self, names: Sequence[str], *, part: bool) -> bytes:
+        whole = self._graph.with_outputs(names)
+        # The first layers are the largest: most portions need little of the model.
+        return cut_to(whole, {self._graph.fetch_name(name) for name in names}) if part else whole
 
     def _run(
         self,

@@ -42,7 +42,7 @@ def _listed(text: str) -> Scopes:
         return ()
     if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
         return ()
-    return tuple(scope for scope in scopes[:-1] if scope)
+    return tuple(scope for scope in scopes[:-1] if scope)[:_DEEPEST]
 
 
 def _slashed(name: str) -> Scopes:

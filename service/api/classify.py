@@ -145,6 +145,8 @@ class ClassifyMethod:
             if isinstance(outcome, ServiceError):
                 raise outcome
             started_ns = time.perf_counter_ns()
+            runs = outcome.items or (outcome.outputs,)
+            self._limits.check_outputs([run[layer] for run in runs for layer in plan.layers])
             following = plan.served.model.rows.following
             told = per_image(outcome, len(feed), plan.classifier.output, plan.layers, following)
             probabilities = plan.classifier.probabilities(told.rows)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from service.errors import InvalidRequestError, LimitExceededError
 from service.images import ImageLimits
@@ -39,6 +42,10 @@ class RequestLimits:
     def check_estimate(self, size: int) -> None:
         """Check how many bytes an answer would probably have."""
         self._check_bytes(size, "would have")
+
+    def check_outputs(self, outputs: Iterable[np.ndarray]) -> None:
+        """Check how many bytes the tensors of an answer have, before any of them is copied."""
+        self._check_bytes(sum([output.nbytes for output in outputs]), "would have")
 
     def check_answer(self, size: int) -> None:
         """Check how many bytes an answer has."""

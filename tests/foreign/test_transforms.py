@@ -26,7 +26,7 @@ from service.tensors import TensorSpec
 
 torch = pytest.importorskip("torch")
 try:
-    import torchvision  # type: ignore[import-not-found, unused-ignore]  # noqa: F401 - tried alone
+    import torchvision  # noqa: F401 - tried alone
 except ModuleNotFoundError:
     pytest.skip("torchvision is not installed", allow_module_level=True)
 except RuntimeError:  # one built for another torch lacks its compiled operators, which pictures don't need

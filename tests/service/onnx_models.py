@@ -118,6 +118,21 @@ def channels_last() -> onnx.ModelProto:
     return model(nodes, [value("image", ["n", 12, 12, 3])], outputs, random_weights(w=(4, 3, 3, 3)))
 
 
+def channels_last_bytes() -> onnx.ModelProto:
+    """A classifier of channels-last pictures whose input is cast and turned in front of its convolution."""
+    nodes = [
+        node("Cast", "image", "cast", to=TensorProto.FLOAT),
+        node("Transpose", "cast", "turned", perm=[0, 3, 1, 2]),
+        node("Conv", "turned w", "conv", kernel_shape=[3, 3]),
+        node("Transpose", "conv", "back", perm=[0, 2, 3, 1]),
+        node("GlobalAveragePool", "conv", "pooled"),
+        node("Flatten", "pooled", "flat"),
+        node("Softmax", "flat", "p"),
+    ]
+    inputs, outputs = [value("image", ["n", 32, 32, 3])], [value("p", ["n", 5])]
+    return model(nodes, inputs, outputs, random_weights(w=(5, 3, 3, 3)))
+
+
 def two_inputs() -> onnx.ModelProto:
     """Two inputs, two outputs, and an output that no other node uses."""
     nodes = [

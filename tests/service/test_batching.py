@@ -9,9 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from service.cutting import cut_to
 from service.device import Execution
+from service.graph import Graph
 from service.model import Model
 from tests.service.onnx_models import (
+    FOREIGN,
     exposed_initializer,
     lenet,
     model,
@@ -217,8 +220,25 @@ def test_layers_that_are_too_large_to_try_do_not_follow(monkeypatch: pytest.Monk
     assert {"conv1", "fc1", "fc2"}.isdisjoint(loaded.rows.following)
 
 
-def test_layers_are_tried_in_portions() -> None:
-    whole = Model(lenet().SerializeToString(), Execution()).rows
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("service.portions._PORTION_BYTES", 20_000)
-        assert Model(lenet().SerializeToString(), Execution()).rows == whole
+@pytest.mark.parametrize("name", ["lenet", *FOREIGN])
+def test_it_makes_no_difference_if_each_layer_is_tried_by_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (FOREIGN[name]() if name in FOREIGN else lenet()).SerializeToString()
+    whole = Model(data, Execution()).rows
+    monkeypatch.setattr("service.portions._PORTION_BYTES", 1)
+    assert Model(data, Execution()).rows == whole
+
+
+def test_a_part_of_a_model_has_only_what_it_needs() -> None:
+    graph = Graph.parse(lenet().SerializeToString())
+    part = onnx.load_model_from_string(cut_to(graph.with_outputs(["pool1"]), {"pool1"}))
+    assert [each.output[0] for each in part.graph.node] == [
+        "centered",
+        "normalized",
+        "conv1",
+        "relu1",
+        "pool1",
+    ]
+    assert {tensor.name for tensor in part.graph.initializer} == {"mean", "std", "w1", "b1"}
+    assert [each.name for each in part.graph.output] == ["pool1"]

@@ -99,3 +99,18 @@ def test_a_transposition_without_an_order_reverses_the_axes() -> None:
     )
 
     assert axes_of(graph)["y"] == -2
+
+
+def test_a_linear_layer_over_the_last_axis_keeps_channels_there() -> None:
+    nodes = [
+        node("Conv", "image w", "conv"),
+        node("Transpose", "conv", "turned", perm=[0, 2, 3, 1]),
+        node("MatMul", "turned m", "wider"),
+        node("Gelu", "wider", "y"),
+        node("MatMul", "conv k", "rows"),
+    ]
+    weights = random_weights(w=(4, 2, 3, 3), m=(4, 16), k=(6, 6))
+    outputs = [value("y", ["n", 6, 6, 16]), value("rows", ["n", 4, 6, 6])]
+    axes = axes_of(model(nodes, [value("image", ["n", 2, 8, 8])], outputs, weights))
+
+    assert (axes["wider"], axes["y"], axes.get("rows")) == (-1, -1, None)

@@ -78,6 +78,18 @@ def test_a_convolution_that_was_merged_is_refused_with_what_it_was_merged_into()
     )
 
 
+def test_a_convolution_that_was_altered_is_refused_with_the_tensor() -> None:
+    names = names_of(export("torchscript"))
+    tensor = "/layer1/layer1.0/conv1/Conv_output_0"
+
+    assert refusal(names, "layer1.0.conv1") == (
+        'the exporter gave "layer1.0.conv1" other weights, as where it merges a BatchNormalization into it;'
+        f' what the file computes with them is "{tensor}"'
+    )
+    assert names.resolve([tensor]).layers == (tensor,)
+    assert tensor not in names.paths
+
+
 @BOTH
 def test_patterns_match_modules_and_names(exporter: Exporter) -> None:
     names = names_of(export(exporter))

@@ -79,6 +79,9 @@ REQUESTS = {
 }
 
 ELSEWHERE = {
+    "bytes of runs' tensors": (
+        "tests/service/test_output_sizes.py::test_a_run_that_wants_more_memory_than_runs_may_take_fails_alone"
+    ),
     "worker_timeout_s": "tests/e2e/test_worker_deaths.py::test_a_worker_that_hangs_is_replaced",
     "seconds to end besides drain and grace": (
         "tests/service/test_supervisor.py::test_workers_that_hang_are_ended_with_the_supervisor"

@@ -238,7 +238,7 @@ class ClassifyRequest(_message.Message):
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Layers whose feature maps to return. Each name is looked up in this order:
           a layer's name, as DescribeModel tells it: "relu_12"
-          a module path in the code that the model was exported from, for the module's output: "layer3", "layer3.0.conv1"
+          a module path in the code that the model was exported from, for the module's output: "layer3", "layer3.0.bn1"
           a node's name, for its first output: "node_relu_12"
           "op:" and an operator, in any case, for every layer that it computes: "op:Conv"
           a pattern of *, ? and [] over layers' names and module paths: "layer3*"; at most 16 of them in a request

@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.featurelens.conftest import DEAD_ADDRESS, SAMPLES, Command
+from tests.service.conftest import add_model
+from tests.service.onnx_models import channels_last_bytes
+from tests.serving import serving
 
 LAYERS = "conv1,pool1,logits"
 
@@ -73,6 +76,31 @@ def test_saves_exact_tensors_and_pictures(command: Command, seven: Path, tmp_pat
         with Image.open(path) as picture:
             picture.load()
             assert min(picture.size) > 90
+
+
+def test_channels_last_layers_are_drawn_as_maps(
+    command: Command, seven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = add_model(tmp_path / "models", "net", channels_last_bytes())
+    (file.parents[1] / "config.toml").write_text(
+        '[preprocessing]\nkind = "resize"\nheight = 32\nwidth = 32\nchannels = 3\nlayout = "NHWC"\n'
+    )
+    with serving(model_repository=tmp_path / "models") as server:
+        monkeypatch.setenv("FEATURELENS_SERVER", server.address)
+        ended = command("classify", seven, "--save-maps", tmp_path / "maps")
+    folder = tmp_path / "maps" / seven.stem
+
+    def below_the_title(layer: str) -> Image.Image:
+        with Image.open(folder / f"{layer}.png") as picture:
+            return picture.crop((0, 80, picture.width, picture.height))
+
+    assert (ended.status, ended.err) == (0, "")
+    assert (np.load(folder / "cast.npy").shape, np.load(folder / "back.npy").shape) == (
+        (32, 32, 3),
+        (30, 30, 5),
+    )
+    assert below_the_title("cast").tobytes() == below_the_title("turned").tobytes()
+    assert below_the_title("back").tobytes() == below_the_title("conv").tobytes()
 
 
 def test_images_of_one_name_get_folders_of_their_own(command: Command, seven: Path, tmp_path: Path) -> None:
