@@ -1,4 +1,4 @@
-"""Transforms are compared where their libraries are installed, which is not so in the suite's own environment."""
+"""Transforms are compared where their libraries are installed, which the suite does not ask for."""
 
 from __future__ import annotations
 

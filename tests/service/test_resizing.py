@@ -56,8 +56,7 @@ def test_a_picture_is_padded_to_keep_its_aspect(size: tuple[int, int]) -> None:
     image = picture(*size)
     ratio = max(size[0] / 32, size[1] / 32)
     width, height = round(size[0] / ratio), round(size[1] / ratio)
-    expected = np.empty((32, 32, 3), np.uint8)
-    expected[:] = (1, 2, 3)
+    expected = np.broadcast_to(np.array((1, 2, 3), np.uint8), (32, 32, 3)).copy()
     top, left = (32 - height) // 2, (32 - width) // 2
     expected[top : top + height, left : left + width] = image.resize(
         (width, height), Image.Resampling.BILINEAR
