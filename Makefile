@@ -36,6 +36,7 @@ test: .venv/all h2load prometheus ## Run every test that needs no Docker engine,
 test-long: .venv/all .venv-foreign/installed ## Run the onnx package's test cases, other tools' models; 1,000 swaps
 	$(bin)/python -m tests.onnx_suite
 	.venv-foreign/bin/python -m tests.foreign
+	.venv-foreign/bin/python -m pytest -q -s -p no:cacheprovider tests/foreign/test_transforms.py
 	$(bin)/python -m tests.e2e.swaps 1000
 
 test-containers: .venv/all ## Build the image and test it with docker-compose

@@ -122,6 +122,14 @@ class ModelFiles:
         files = {path: stamp for path, stamp in stamps.items() if stamp is not None}
         return dict.fromkeys(map(model.model_file, model.versions)) | files
 
+    def versions(self, name: str) -> list[int]:
+        """List the numbers of a model's versions, ascending; none if it can't be read."""
+        try:
+            paths = self.root.joinpath(name).iterdir()
+            return sorted(int(path.name) for path in paths if _VERSION.fullmatch(path.name))
+        except OSError:
+            return []
+
     def visible(self, *folder: str) -> list[tuple[str, ...]]:
         """List the paths of what is in a folder but what is hidden, as files are while they are written.
 
