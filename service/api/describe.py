@@ -126,6 +126,8 @@ def _preprocessing(classifier: Classifier | None) -> pb.PreprocessingInfo:
         height=preprocessing.height,
         width=preprocessing.width,
         description=preprocessing.description,
+        layout=preprocessing.layout,
+        color=preprocessing.color,
     )
 
 

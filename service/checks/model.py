@@ -60,6 +60,8 @@ def _labels(classifier: Classifier) -> Finding:
     if not classifier.is_numbered:
         return good("labels", f"{count}: {listed(classifier.labels, _SOME)}")
     line = 'labels = "imagenet-1k"' if count == IMAGENET_CLASSES else 'labels_file = "labels.txt"'
+    if count == 1:
+        return notice("labels", 'not known: the only value is called "positive"', f"{line} in config.toml")
     return notice("labels", f"not known: the {count} classes are numbered", f"{line} in config.toml")
 
 

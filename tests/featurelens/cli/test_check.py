@@ -72,6 +72,17 @@ def test_a_classifier_is_told_with_what_is_known_and_what_is_missing(command: Co
     assert f"net.onnx, {file.stat().st_size} bytes; 81 parameters, opset 21" in found["file"][1]
 
 
+def test_the_only_value_of_a_head_has_a_name_of_its_own(command: Command, tmp_path: Path) -> None:
+    binary = onnx_models.model(
+        [onnx_models.node("Sigmoid", "x", "p")],
+        [onnx_models.value("x", ["n", 1])],
+        [onnx_models.value("p", ["n", 1])],
+    )
+    onnx.save(binary, tmp_path / "net.onnx")
+    found = by_check(command("check", tmp_path / "net.onnx", "--json").out)
+    assert 'not known: the only value is called "positive"' in found["labels"][1]
+
+
 def test_the_draft_without_its_marks_is_a_config_that_the_server_takes(command: Command, file: Path) -> None:
     draft = json.loads(command("check", file, "--json").out)["config_toml"]
     _introduction, *proposals = draft.split("\n\n")
