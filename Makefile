@@ -33,8 +33,10 @@ serve: .venv/server ## Serve the LeNet that ships on 127.0.0.1:8001, until Ctrl-
 test: .venv/all h2load prometheus ## Run every test that needs no Docker engine, with coverage
 	$(bin)/pytest -m 'not containers' --cov --cov-report=term:skip-covered
 
-test-long: .venv/all ## Run all test cases of the onnx package through the server; swap a model 1,000 times
+test-long: .venv/all .venv-foreign/installed ## Run the onnx package's test cases, other tools' models; 1,000 swaps
 	$(bin)/python -m tests.onnx_suite
+	.venv-foreign/bin/python -m tests.foreign
+	.venv-foreign/bin/python -m pytest -q -s -p no:cacheprovider tests/foreign/test_transforms.py
 	$(bin)/python -m tests.e2e.swaps 1000
 
 test-containers: .venv/all ## Build the image and test it with docker-compose
@@ -81,7 +83,7 @@ pictures: .venv/all ## Draw 300 digits as people send them; at least 90 % must c
 	$(bin)/python -m benchmarks.miss_sheet out/pictures.csv --sheet out/misses.png
 
 clean: ## Delete .venv and everything else that can be made again
-	rm -rf .venv .venv-peers out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-foreign .venv-peers out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # Stamps: newer than the requirements they were installed from.
 .venv/python:
@@ -101,4 +103,13 @@ clean: ## Delete .venv and everything else that can be made again
 .venv-peers/%/installed: benchmarks/speed/peers/%.txt
 	$(PYTHON) -m venv .venv-peers/$*
 	.venv-peers/$*/bin/python -m pip install --disable-pip-version-check --progress-bar on -r $<
+	touch $@
+
+# Two steps: the packages of the second are wanted for their files, not for what they would bring along.
+.venv-foreign/installed: $(wildcard tests/foreign/*.txt) $(requirements)
+	$(PYTHON) -m venv .venv-foreign
+	.venv-foreign/bin/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt \
+	    -r tests/foreign/requirements.txt -e '.[server]'
+	.venv-foreign/bin/python -m pip install --disable-pip-version-check --progress-bar on --no-deps \
+	    -r tests/foreign/files.txt
 	touch $@

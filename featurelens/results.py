@@ -148,13 +148,18 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How images become the model's input: kind, size in pixels, and one sentence for people."""
+    """How images become the model's input: kind, size in pixels, and one sentence for people.
+
+    `layout` is the order of the input's axes, such as "NCHW"; `color` is "RGB" or "BGR".
+    """
 
     kind: str
     channels: int
     height: int
     width: int
     description: str
+    layout: str = "NCHW"
+    color: str = "RGB"
 
 
 @dataclass(frozen=True, slots=True)

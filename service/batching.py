@@ -8,13 +8,13 @@ follows. Whatever wasn't shown to follow doesn't.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
 from service.device import RUNTIME_ERRORS
-from service.evidence import Evidence, Experiment, FixedBatch, FreeBatch, together
+from service.evidence import Evidence, experiment, together
 from service.graph import Array, Graph, TensorSpec
 from service.unlike import Feeds, Pair, pairs
 
@@ -52,10 +52,13 @@ def rows_of(graph: Graph, run: Run, portions: Portions) -> Rows:
     size = _batch_size(graph.inputs)
     if size is None:
         return NO_BATCH
-    specs = [*(layer.spec for layer in graph.layers.values()), *graph.outputs]
+    trial = _Trial(graph, size)
+    seen = trial.seen(run, portions)
     if size == 1:  # whatever a run gives is of its one item
-        return Rows(frozenset(spec.name for spec in specs if (spec.shape or ())[:1] == (1,)), 1)
-    following = _Trial(graph, size).following(run, portions)
+        specs = [*(layer.spec for layer in graph.layers.values()), *graph.outputs]
+        told = {spec.name for spec in specs if (spec.shape or ())[:1] == (1,)}
+        return Rows(frozenset(name for name in told if name in seen and seen[name].agrees), 1)
+    following = trial.verdict(seen)
     shown = not size or any(spec.name in following for spec in graph.outputs)
     return Rows(following, size) if shown else NO_BATCH
 
@@ -76,20 +79,25 @@ class _Trial:
         self._lineage = graph.lineage()
         self._inputs = frozenset(spec.name for spec in graph.inputs)
         self._is_free = not size
-        self._experiment: Experiment = FixedBatch(size) if size else FreeBatch()
+        self._experiment = experiment(size)
         self._taken: list[int] | None = None
         """Which of the pairs of items the model took, by number; None while that isn't known."""
 
-    def following(self, run: Run, portions: Portions) -> frozenset[str]:
+    def seen(self, run: Run, portions: Portions) -> Mapping[str, Evidence]:
         """Try the declared outputs, then the layers that aren't among them."""
         declared = list(dict.fromkeys(spec.name for spec in self._graph.outputs))
         seen = self._tried(declared, run) if declared else {}
-        layers = [name for name in self._graph.layers if name not in declared]
+        layers = [name for name in self._graph.layers if name not in declared and not self._is_sizes(name)]
         if (shapes := self._shapes()) and (seen or not declared):
             with closing(portions(layers, shapes)) as each:
                 for names, portion in each:
                     seen |= self._tried(names, portion)
-        return self._verdict(declared, seen)
+        return seen
+
+    def _is_sizes(self, name: str) -> bool:
+        """Tell whether a layer is arithmetic with sizes, of which older exporters write thousands."""
+        dtype = self._graph.layers[name].spec.dtype
+        return name in self._lineage.told and dtype is not None and dtype.kind in "iub"
 
     def _tried(self, names: Sequence[str], run: Run) -> dict[str, Evidence]:
         seen = self._observed(names, run, wide=False)
@@ -132,11 +140,12 @@ class _Trial:
             return False
         return not self._lineage.is_row_wise(name, seen.rank)
 
-    def _verdict(self, declared: Iterable[str], seen: Mapping[str, Evidence]) -> frozenset[str]:
+    def verdict(self, seen: Mapping[str, Evidence]) -> frozenset[str]:
+        """Name what follows the batch, by what was seen."""
         lineage = self._lineage
         suspect = lineage.descendants(lineage.by_values | self._mixing(seen))
         following: set[str] = set()
-        for name in dict.fromkeys([*self._graph.layers, *declared]):  # what is computed first comes first
+        for name in dict.fromkeys([*self._graph.layers, *seen]):  # what is computed first comes first
             evidence = seen.get(name)
             if evidence is None or not evidence.agrees or name in suspect:
                 continue

@@ -16,8 +16,9 @@ from service.graph import TensorSpec
 from service.head_trial import ITEMS
 from service.heads import Head
 from service.model import Model
-from service.model_config import ModelConfig
-from service.preprocess import Preprocessing
+from service.model_config import CONFIG_FILE, ModelConfig
+from service.picture_input import Told, preprocessing_for
+from service.preprocessing import Preprocessing
 from service.tensors import Array
 
 
@@ -50,14 +51,25 @@ class Classifier:
             ModelLoadError: config.toml or the file's metadata contradicts the graph.
         """
         extra = extra_inputs(model.inputs, config.extra_inputs)
-        preprocessing = _preprocessing(model, config)
+        problem = None
         try:
             image = _image_input(model, extra)
+            try:
+                preprocessing = _preprocessing(model, image, config)
+            except ModelLoadError as error:  # which matters only if this is a classifier
+                problem, preprocessing = error, Preprocessing(kind="none")
             constants = repeated(extra, model.inputs, ITEMS)
             head = find_head(model, image, config, preprocessing, constants)
         except NoHeadError as error:
             return NoClassifier(str(error))
+        if problem is not None:
+            raise problem
         return cls(image, head, _labels(model, config, head), preprocessing, extra)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether nobody has named the classes: the labels are their numbers."""
+        return self.labels == _unnamed(self.head.classes)
 
     @property
     def output(self) -> str:
@@ -115,8 +127,18 @@ def _unnamed(classes: int) -> tuple[str, ...]:
     return tuple(map(str, range(classes))) if classes > 1 else ("positive",)
 
 
-def _preprocessing(model: Model, config: ModelConfig) -> Preprocessing:
-    described = model.metadata.get("featurelens.preprocessing")
-    if config.preprocessing is None and described is not None:
-        return Preprocessing.from_json(described)
-    return config.preprocessing or Preprocessing(kind="none")
+def _preprocessing(model: Model, image: TensorSpec, config: ModelConfig) -> Preprocessing:
+    """Complete what config.toml says, or the files beside the model, or the model's own."""
+    table, described = config.preprocessing, model.metadata.get("featurelens.preprocessing")
+    told = [] if table is None else [Told(table, CONFIG_FILE)]
+    alone = table is not None and table.model_fields_set & {"kind", "preset"}
+    if not alone and (beside := config.described.get(0)) is not None and beside.source:
+        if beside.preprocessing is None:
+            raise ModelLoadError(
+                f"{beside.source}: {beside.problem}; say in config.toml, under [preprocessing], how pictures "
+                'are prepared, with a preset or a kind, or kind = "none"'
+            )
+        told.append(Told(beside.preprocessing, beside.source))
+    if not told and described is not None:
+        told.append(Told(Preprocessing.from_json(described), 'the metadata "featurelens.preprocessing"'))
+    return preprocessing_for(image, *told)

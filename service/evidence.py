@@ -64,6 +64,21 @@ class FreeBatch:
         return Evidence(agrees, not _agree(first, second), first.shape == together.shape, together.ndim)
 
 
+class SingleItems:
+    """Runs of a model that takes one item: whatever it gives is of that, but is it one row? Files err."""
+
+    items = 1
+
+    def feeds(self, pair: Pair) -> Iterator[Feeds]:
+        """Make the feeds of the runs."""
+        yield from pair
+
+    def judge(self, runs: Sequence[Array]) -> Evidence:
+        """Tell what the values of one tensor in these runs show."""
+        agrees = all(run.shape[:1] == (1,) for run in runs)
+        return Evidence(agrees, differs=True, mixes=False, rank=runs[0].ndim)
+
+
 class FixedBatch:
     """Runs of a model that takes so many items, at least 2: of copies of each, and two of both.
 
@@ -97,7 +112,14 @@ class FixedBatch:
         return Evidence(agrees, differs, not agrees and _mix(*runs), rank)
 
 
-Experiment = FreeBatch | FixedBatch
+Experiment = FreeBatch | SingleItems | FixedBatch
+
+
+def experiment(size: int) -> Experiment:
+    """Choose the runs for a batch of this size; 0: any."""
+    if size == 0:
+        return FreeBatch()
+    return SingleItems() if size == 1 else FixedBatch(size)
 
 
 def together(one: Mapping[str, Evidence], more: Mapping[str, Evidence]) -> dict[str, Evidence]:

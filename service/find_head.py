@@ -17,7 +17,7 @@ from service.head_values import are_logarithms, shown, sums_to_one, within_one
 from service.heads import Head, Kind
 from service.model import Model
 from service.model_config import ModelConfig
-from service.preprocess import Preprocessing
+from service.preprocessing import Preprocessing
 from service.tensors import Array, Shape, TensorSpec
 
 _log: FilteringBoundLogger = structlog.get_logger()

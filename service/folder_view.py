@@ -11,6 +11,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.errors import ModelNotReadyError, StartupError
+from service.files_beside import FILES as DESCRIBING_FILES
 from service.model_data import Stamps
 from service.model_files import ModelFiles, Stamp
 from service.settling import Path, Picture, Settling
@@ -23,7 +24,7 @@ class View:
     """The folder of one model."""
 
     beside: Mapping[str, Stamp] = field(default_factory=dict)
-    """The files beside the versions: config.toml, and perhaps labels."""
+    """The files beside the versions: config.toml, labels, and those in versions that are read with it."""
     versions: Mapping[int, Stamps] = field(default_factory=dict)
     """The files of the versions, ascending; None for a model file that is missing."""
 
@@ -122,6 +123,8 @@ def _by_model(picture: Picture) -> dict[str, View]:
         match path:
             case (model, version, file):
                 versions[model].setdefault(int(version), {})[file] = stamp
+                if file in DESCRIBING_FILES and stamp is not None:  # they are read with the config
+                    beside[model][f"{version}/{file}"] = stamp
             case (model, file) if stamp is not None:
                 beside[model][file] = stamp
     return {name: View(beside[name], dict(sorted(versions[name].items()))) for name in beside}

@@ -30,7 +30,19 @@ def load_repository(
     Raises:
         StartupError: nothing can be served, or the wanted device isn't there.
     """
-    options = LoadOptions(
+    options = load_options(settings, cpus, suspects)
+    return load_models(settings.model_repository or _shipped_models(), options, known)
+
+
+def load_options(
+    settings: Settings, cpus: int | None = None, suspects: Suspects | None = None
+) -> LoadOptions:
+    """Return how models are loaded; see `load_repository`.
+
+    Raises:
+        DeviceUnavailableError: the wanted device isn't there.
+    """
+    return LoadOptions(
         execution=execution_of(settings, cpus),
         tap_sessions=settings.tap_sessions,
         batching=BatchingLimits(
@@ -43,7 +55,6 @@ def load_repository(
         suspects=suspects or Suspects(),
         tap_memory=TapMemory(settings.tap_memory_mib * MiB),
     )
-    return load_models(settings.model_repository or _shipped_models(), options, known)
 
 
 def _shipped_models() -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.device import ending_within
 from service.model import RUN_ERRORS, Model
-from service.preprocess import Preprocessing
+from service.preprocessing import Preprocessing
 from service.tensors import Array, Shape, TensorSpec
 
 ITEMS = 5

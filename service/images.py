@@ -50,17 +50,33 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> NDArray[np.uint8]:
     Raises:
         InvalidImageError: the bytes are no such file, are damaged or cut short, or are over a limit.
     """
-    limits = limits or ImageLimits()
+    pixels = np.asarray(_read(data, limits or ImageLimits(), _load))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def decode_whole(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
+    """Decode a PNG, JPEG or WebP file at its full size, upright, to mode L, RGB or RGBA.
+
+    No pixel is changed by it: libraries that train models prepare pictures of what Pillow decodes, whole.
+
+    Raises:
+        InvalidImageError: as `decode`.
+    """
+    return _read(data, limits or ImageLimits(), _load_whole)
+
+
+def _read(
+    data: bytes, limits: ImageLimits, load: Callable[[Image.Image, int, ImageLimits], Image.Image]
+) -> Image.Image:
     file = _walked(data)
     _check(file, limits)
     try:
         with _READERS[file.format](io.BytesIO(file.data)) as image:
-            pixels = np.asarray(_load(image, file.orientation, limits))
+            return load(image, file.orientation, limits)
     except MemoryError:
         raise
     except Exception as error:  # a reader of hostile bytes may raise anything
         raise _damaged(file.format, data) from error
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -123,6 +139,13 @@ def _load(image: Image.Image, orientation: int, limits: ImageLimits) -> Image.Im
         plain = plain.reduce(factor)
     if plain.mode == "RGBA":
         plain = flatten(plain)
+    return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
+
+
+def _load_whole(image: Image.Image, orientation: int, _limits: ImageLimits) -> Image.Image:
+    """Decode the pixels as they are to mode L, RGB or RGBA, upright."""
+    image.load()
+    plain = _plain(image)
     return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
 
 

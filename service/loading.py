@@ -119,7 +119,7 @@ def load_version(
         ModelLoadError: it can't be served; with `strict`, also if one of those runs lacks memory.
         DeviceUnavailableError: not on the device that is required.
     """
-    config = version.config
+    config = version.config.of_version(version.number)
     batching = config.batching.over(options.batching)
     try:
         model = _model(data, options, batching, cache=config.cache, digest=digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,10 +23,11 @@ from pydantic import (
 
 from service.batching_limits import BatchingLimits
 from service.errors import ModelLoadError
+from service.files_beside import Beside, read_beside
 from service.heads import Kind
 from service.imagenet import IMAGENET, imagenet_labels
 from service.model_files import ModelFiles
-from service.preprocess import Preprocessing
+from service.preprocessing import Preprocessing
 from service.settings import MiB
 from service.text_files import text_of
 
@@ -114,6 +115,8 @@ class ModelConfig(BaseModel):
     """Names that calls may use for versions. Calls that name no version get the one labelled stable."""
     cache: bool = True
     """Whether answers may be given again to equal requests, where the server has a response cache."""
+    described: Mapping[int, Beside] = {}
+    """Not for config.toml: what other files say, by version, 0 for those of the model's own folder."""
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -135,6 +138,13 @@ class ModelConfig(BaseModel):
         """Choose which of the versions there are to serve, ascending; see VersionPolicy."""
         return sorted({*self.versions.wanted(versions, refused), *self.version_labels.values()})
 
+    def of_version(self, number: int) -> ModelConfig:
+        """Return what is said of one version: what lies beside it is `described[0]`, and gives the labels."""
+        nothing = Beside()
+        beside = self.described.get(number, nothing).over(self.described.get(0, nothing))
+        labels = self.labels if self.labels is not None else beside.labels
+        return self.model_copy(update={"described": {0: beside}, "labels": labels})
+
     def loads_as(self, other: ModelConfig) -> bool:
         """Tell whether versions that are loaded are the same under another configuration."""
         chosen = {"versions": VersionPolicy(), "version_labels": {}}
@@ -147,17 +157,47 @@ def read_model_config(files: ModelFiles, name: str) -> ModelConfig:
     Raises:
         ModelLoadError: it can't be read, or says what it may not.
     """
+    config = _with_labels_from_file(_config(files, name), files, name)
+    described = {number: beside for number, beside in _described(files, name) if beside != Beside()}
+    return config.model_copy(update={"described": described}) if described else config
+
+
+def _described(files: ModelFiles, name: str) -> Iterator[tuple[int, Beside]]:
+    yield 0, read_beside(files, name)
+    for number in files.versions(name):
+        try:
+            yield number, read_beside(files, name, str(number))
+        except ModelLoadError as error:
+            raise ModelLoadError(f"version {number}: {error}") from error
+
+
+def _config(files: ModelFiles, name: str) -> ModelConfig:
     data = files.read(name, CONFIG_FILE, most_bytes=_MOST_BYTES)
     if data is None:
         return ModelConfig()
     try:
-        config = ModelConfig.model_validate(tomllib.loads(text_of(data)))
+        text = text_of(data)
+    except ValueError as error:
+        raise ModelLoadError(f"{CONFIG_FILE} can't be read: {error}") from error
+    return parsed_config(text)
+
+
+def parsed_config(text: str) -> ModelConfig:
+    """Return what the text of a config.toml means, but for a labels_file, which isn't looked for.
+
+    Raises:
+        ModelLoadError: it is no TOML, or says what it may not.
+    """
+    try:
+        table = tomllib.loads(text)
+        if "described" in table:
+            raise ModelLoadError(f"{CONFIG_FILE}: described: Extra inputs are not permitted")
+        return ModelConfig.model_validate(table)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ModelLoadError(f"{CONFIG_FILE}: {problems}") from error
-    except ValueError as error:  # not UTF-8, or not TOML
+    except ValueError as error:
         raise ModelLoadError(f"{CONFIG_FILE} can't be read: {error}") from error
-    return _with_labels_from_file(config, files, name)
 
 
 def _with_labels_from_file(config: ModelConfig, files: ModelFiles, name: str) -> ModelConfig:

@@ -29,11 +29,17 @@ def _warn(place: str, reason: str) -> None:
 
 MODEL_FILE = "model.onnx"
 
+NAME_RULE = "a name is up to 64 letters, digits, dots, hyphens and underscores"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _LAYOUT = f"<name>/<number>/{MODEL_FILE}"
 _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_WAIT = os.O_NONBLOCK  # else opening a FIFO waits for somebody to write to it
+
+
+def is_model_name(name: str) -> bool:
+    """Tell whether a model may be called so."""
+    return _NAME.fullmatch(name) is not None
 
 
 class Stamp(NamedTuple):
@@ -116,6 +122,14 @@ class ModelFiles:
         files = {path: stamp for path, stamp in stamps.items() if stamp is not None}
         return dict.fromkeys(map(model.model_file, model.versions)) | files
 
+    def versions(self, name: str) -> list[int]:
+        """List the numbers of a model's versions, ascending; none if it can't be read."""
+        try:
+            paths = self.root.joinpath(name).iterdir()
+            return sorted(int(path.name) for path in paths if _VERSION.fullmatch(path.name))
+        except OSError:
+            return []
+
     def visible(self, *folder: str) -> list[tuple[str, ...]]:
         """List the paths of what is in a folder but what is hidden, as files are while they are written.
 
@@ -150,8 +164,8 @@ class ModelFiles:
         return None
 
     def _versions(self, folder: Path) -> list[int]:
-        if not _NAME.fullmatch(folder.name):
-            raise ModelLoadError("a name is up to 64 letters, digits, dots, hyphens and underscores")
+        if not is_model_name(folder.name):
+            raise ModelLoadError(NAME_RULE)
         return list(self._numbers(folder))
 
     def _numbers(self, folder: Path) -> Iterator[int]:

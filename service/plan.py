@@ -53,7 +53,7 @@ class Plan:
     def passed(self, serving: Collection[int]) -> Mapping[int, Attempt]:
         """Return those of the versions it wants that passed their trials."""
         wanted = ((n, self.attempts.get(n)) for n in self.wanted(serving))
-        return {n: attempt for n, attempt in wanted if attempt and attempt.tried and not attempt.refused}
+        return {n: attempt for n, attempt in wanted if attempt and attempt.tried}
 
     def keep(self, other: Plan, serving: Collection[int] | None = None) -> None:
         """Take over the attempts of another plan for files that are the same.
@@ -110,7 +110,7 @@ class Plan:
 
     def _digest(self, number: int) -> str:
         attempt = self.attempts[number]
-        return attempt.tried.digest if attempt.tried is not None and not attempt.refused else ""
+        return attempt.tried.digest if attempt.tried is not None else ""
 
     def meanwhile(self, view: View, serving: Serving) -> Sequence[Outcome]:
         """Return what they are in a folder that has changed since, until it is decided what they become."""

@@ -323,7 +323,7 @@ class Reconciler:
             plan.end_trials()
 
     def _refuse(self, name: str, number: int, attempt: Attempt, reason: str) -> None:
-        attempt.refused = reason
+        attempt.tried, attempt.refused = None, reason
         self._count(name, "refused", str(number), reason)
 
     def _refuse_config(self, name: str, reason: str) -> None:

@@ -23,6 +23,8 @@ SMALLEST_SIDE = 32
 """Pixels on the shorter side from which something on something can be told."""
 STEP_LEVELS, STEP_MEDIANS = 16.0, 3.0
 """Difference of neighboring 8-bit levels that parts two regions; and in medians of all differences."""
+RULED_LEVELS = 56.0
+"""... on ruled and squared paper, whose lines are fainter."""
 LIKE_LEVELS = 40.0
 """Difference of 8-bit levels within which two regions have one color."""
 SMALLEST_SHEET = 0.06
@@ -78,13 +80,26 @@ class _Region:
 
 
 def _sheet(picture: Pixels) -> _Region | None:
-    """Return the largest region that is a sheet with something on it; else one with nothing on it."""
-    even = _even(picture)
+    """Find a sheet; where lines part the paper, look again, for what parts it more than these do."""
+    for levels in (STEP_LEVELS, RULED_LEVELS):
+        even = _even(picture, levels)
+        regions = _regions(picture, even)
+        sheet = _largest_sheet(picture, even, regions)
+        if sheet is not None or len(regions) <= MOST_LIKE + 1:
+            return sheet
+    return None
+
+
+def _regions(picture: Pixels, even: Mask) -> list[_Region]:
     labels = components(even)
     sizes = np.bincount(labels.ravel(), minlength=2)
     sizes[0] = 0
     labeled = np.flatnonzero(sizes >= SMALLEST_REGION * even.size)
-    regions = [_Region(picture, labels == label) for label in labeled]
+    return [_Region(picture, labels == label) for label in labeled]
+
+
+def _largest_sheet(picture: Pixels, even: Mask, regions: list[_Region]) -> _Region | None:
+    """Return the largest region that is a sheet with something on it; else one with nothing on it."""
     ground = _color_of_rim(picture)
     sheets = [each for each in regions if _is_sheet(each, regions)]
     for region in sorted(sheets, key=lambda each: -each.part):
@@ -105,11 +120,11 @@ def _is_sheet(region: _Region, regions: list[_Region]) -> bool:
     return sum(each.is_like(region.color) for each in apart) <= MOST_LIKE
 
 
-def _even(picture: Pixels) -> Mask:
+def _even(picture: Pixels, levels: float) -> Mask:
     """Tell [H-1, W-1] where the 2x2 pixels from there on differ by no more than noise."""
     high, low = np.maximum(picture[:-1], picture[1:]), np.minimum(picture[:-1], picture[1:])
     step = (np.maximum(high[:, :-1], high[:, 1:]) - np.minimum(low[:, :-1], low[:, 1:])).max(axis=2)
-    even = step <= max(STEP_LEVELS, STEP_MEDIANS * float(np.median(step)))
+    even = step <= max(levels, STEP_MEDIANS * float(np.median(step)))
     opened = Image.fromarray(even).filter(ImageFilter.MinFilter(3)).filter(ImageFilter.MaxFilter(3))
     return np.asarray(opened)
 

@@ -19,6 +19,7 @@ from service.model_config import ModelConfig
 from service.repository import State
 from service.settings import ENV_PREFIX, Settings
 from service.statistics import CHANGES
+from tests.foreign import newcomer
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ DOCUMENTS = [
     "docs/limits.md",
     "docs/metrics.md",
     "docs/models.md",
+    "docs/own-model.md",
+    "docs/foreign-models.md",
 ]
 FEATURELENS = Path(sys.executable).with_name("featurelens")
 ADDRESS = "127.0.0.1:8001"
@@ -45,6 +48,9 @@ ELSEWHERE = {
     "featurelens models --watch": "tests/featurelens/cli/test_models.py; it never ends",
     "featurelens models label flowers canary 3 --model-repository mymodels": "as above",
     "featurelens models rollback flowers --model-repository mymodels": "as above",
+    "featurelens check resnet18.onnx": "tests/featurelens/cli/test_check.py",
+    "featurelens import resnet18.onnx resnet18 --model-repository mymodels": "as above",
+    **dict.fromkeys(newcomer.commands(), "tests/foreign/newcomer.py, make test-long"),
     "featurelens doctor": "tests/featurelens/cli, with addresses that are free",
     "curl http://127.0.0.1:8002/metrics": "tests/service/test_metrics.py",
     "featurelens serve --tls-cert server.pem --tls-key server.key": "tests/service/test_tls.py",

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from featurelens import __version__
-from featurelens.cli import batch, classify, describe, doctor, evaluate, extras, models, token, top
+from featurelens.cli import batch, check, classify, describe, doctor, evaluate, extras, models, token, top
 from featurelens.cli.console import CommandError, complain
 from featurelens.errors import FeaturelensError
 
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 app.command(context_settings=_HAND_ON, add_help_option=False)(extras.serve)
 app.command(context_settings=_HAND_ON_UNKNOWN)(doctor.doctor)
+app.command()(check.check)
+app.command(name="import")(check.import_model)
 app.command()(classify.classify)
 app.add_typer(models.app, name="models")
 app.command()(describe.layers)

@@ -10,7 +10,7 @@ import typer
 from featurelens.cli.console import print_json, print_table
 from featurelens.cli.extras import needing
 
-_MARKS = {"good": ("✓ good", "green"), "notice": ("! notice", "yellow"), "bad": ("✗ bad", "bold red")}
+MARKS = {"good": ("✓ good", "green"), "notice": ("! notice", "yellow"), "bad": ("✗ bad", "bold red")}
 
 
 def doctor(
@@ -32,5 +32,5 @@ def doctor(
         print_json(findings)
     else:
         rows = [[f["check"], f["verdict"], f["found"], f["advice"]] for f in findings]
-        print_table(["check", "", "found", "what to do"], rows, _MARKS)
+        print_table(["check", "", "found", "what to do"], rows, MARKS)
     raise typer.Exit(int(any(finding["verdict"] == "bad" for finding in findings)))

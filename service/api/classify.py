@@ -145,8 +145,9 @@ class ClassifyMethod:
             if isinstance(outcome, ServiceError):
                 raise outcome
             started_ns = time.perf_counter_ns()
-            runs = outcome.items or (outcome.outputs,)
-            self._limits.check_outputs([run[layer] for run in runs for layer in plan.layers])
+            if plan.layers:
+                runs = outcome.items or (outcome.outputs,)
+                self._limits.check_outputs([run[layer] for run in runs for layer in plan.layers])
             following = plan.served.model.rows.following
             told = per_image(outcome, len(feed), plan.classifier.output, plan.layers, following)
             probabilities = plan.classifier.probabilities(told.rows)
@@ -203,6 +204,8 @@ def _sendable(model: Model, names: Sequence[str]) -> tuple[tuple[str, ...], Mapp
 
     Returns the layers, and those that each name stands for which is no layer's.
     """
+    if not names:  # as most requests have it
+        return (), {}
     resolution = model.names.resolve(names)
     strings = {name for name in resolution.layers if model.graph.layers[name].spec.dtype == np.object_}
     if not strings:

@@ -16,7 +16,7 @@ from service.errors import InvalidRequestError, LimitExceededError
 from service.graph import Array, Graph, Layer, Shape, TensorSpec
 from service.layer_names import Resolution
 from service.model import Model
-from service.preprocess import Preprocessing
+from service.preprocessing import Preprocessing
 from service.repository import Entry, Repository, ServedModel, State
 
 _STATES = {
@@ -126,6 +126,8 @@ def _preprocessing(classifier: Classifier | None) -> pb.PreprocessingInfo:
         height=preprocessing.height,
         width=preprocessing.width,
         description=preprocessing.description,
+        layout=preprocessing.layout,
+        color=preprocessing.color,
     )
 
 

@@ -44,8 +44,8 @@ class RequestLimits:
         self._check_bytes(size, "would have")
 
     def check_outputs(self, outputs: Iterable[np.ndarray]) -> None:
-        """Check how many bytes the tensors of an answer have, before any of them is copied."""
-        self._check_bytes(sum([output.nbytes for output in outputs]), "would have")
+        """Check how many bytes an answer has of tensors alone, before any of them is copied."""
+        self._check_bytes(sum([output.nbytes for output in outputs]), "has")
 
     def check_answer(self, size: int) -> None:
         """Check how many bytes an answer has."""

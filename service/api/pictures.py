@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.errors import InvalidImageError
-from service.images import ImageLimits, decode
-from service.preprocess import Preprocessing, prepare
+from service.images import ImageLimits, decode, decode_whole
+from service.preprocess import prepare
+from service.preprocessing import Preprocessing
 
 NO_INK = "no ink was found in the picture"
 
@@ -31,14 +32,17 @@ def prepare_all(
         InvalidImageError: a file can't be decoded; says which.
         InvalidRequestError: the model takes tensors only.
     """
-    inputs = [prepare(_decoded(i, image, limits), preprocessing, enabled) for i, image in enumerate(images)]
+    inputs = [_prepared(i, image, preprocessing, limits, enabled=enabled) for i, image in enumerate(images)]
     ink = preprocessing.kind == "ink"
     no_ink = tuple(i for i, values in enumerate(inputs) if ink and values.min() == values.max())
     return Prepared(np.stack(inputs), no_ink)
 
 
-def _decoded(index: int, image: bytes, limits: ImageLimits) -> np.ndarray:
+def _prepared(
+    index: int, image: bytes, preprocessing: Preprocessing, limits: ImageLimits, *, enabled: bool
+) -> np.ndarray:
     try:
-        return decode(image, limits)
+        whole = preprocessing.kind == "resize"
+        return prepare((decode_whole if whole else decode)(image, limits), preprocessing, enabled)
     except InvalidImageError as error:
         raise InvalidImageError(f"images[{index}]: {error}") from error

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from onnx import TensorProto, helper
 from structlog.testing import capture_logs
 
+from service.checks import model
 from service.checks.finding import Finding, bad, good, notice
 from service.device import create_session, installed_providers
 from service.errors import StartupError
 from service.from_settings import execution_of, load_repository
 from service.providers import CPU
-from service.repository import Entry, ServedModel
+from service.repository import Entry
 from service.settings import Settings
 
 _IGNORED = "ignored in the model repository"
@@ -42,22 +45,15 @@ def models(settings: Settings) -> list[Finding]:
             entries = load_repository(settings).repository.entries()
     except StartupError as error:
         return [*_ignored(lines), bad("models", str(error), "correct the files, or --model-repository")]
-    return [*_ignored(lines), *map(_version, entries)]
+    return [*_ignored(lines), *chain.from_iterable(map(_version, entries))]
 
 
-def _version(entry: Entry) -> Finding:
+def _version(entry: Entry) -> list[Finding]:
     check = f"model {entry.name}/{entry.version}"
     if entry.served is None:
-        return bad(check, entry.reason, "correct the file, or take it away")
-    model = entry.served.model
-    return good(check, f"{len(model.graph.layers)} layers, on {model.provider}; {_use(entry.served)}")
-
-
-def _use(served: ServedModel) -> str:
-    if served.classifier_or_none is None:
-        return f"no image classifier: {served.not_a_classifier}"
-    head = served.classifier_or_none.head
-    return f'classes in "{head.output}", {head.kind}: {head.reason}'
+        return [bad(check, entry.reason, "correct the file, or take it away")]
+    missing = [replace(finding, check=f"{check}: {finding.check}") for finding in model.advice(entry.served)]
+    return [good(check, model.summary(entry.served)), *missing]
 
 
 def _ignored(lines: list[MutableMapping[str, Any]]) -> list[Finding]:
@@ -76,5 +72,5 @@ def _identity() -> bytes:
     """Make the smallest model."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("in", "out")]
     graph = helper.make_graph([helper.make_node("Identity", ["in"], ["out"])], "probe", ends[:1], ends[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    return model.SerializeToString()
+    identity = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return identity.SerializeToString()

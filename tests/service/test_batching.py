@@ -242,3 +242,10 @@ def test_a_part_of_a_model_has_only_what_it_needs() -> None:
     ]
     assert {tensor.name for tensor in part.graph.initializer} == {"mean", "std", "w1", "b1"}
     assert [each.name for each in part.graph.output] == ["pool1"]
+
+
+def test_a_file_that_errs_about_a_batch_of_one_is_not_believed() -> None:
+    """As text recognition does whose exporter called the axis of time a batch of one."""
+    nodes = [node("Transpose", "x", "y", perm=[2, 0, 1]), node("Relu", "x", "r")]
+    inputs, outputs = [value("x", [1, 4, "time"])], [value("y", [1, "length"])]
+    assert rows(lambda: model(nodes, inputs, outputs)) == ({"r"}, 1)

@@ -111,6 +111,11 @@ def test_receptive_fields(stub: ClassifierStub, layer: str, size: int, jump: int
     assert (list(field.size), list(field.jump), list(field.start)) == ([size] * 2, [jump] * 2, [0, 0])
 
 
+def test_the_order_of_axes_and_colors_is_told(stub: ClassifierStub) -> None:
+    preprocessing = stub.DescribeModel(pb.DescribeModelRequest()).preprocessing
+    assert (preprocessing.layout, preprocessing.color) == ("NCHW", "RGB")
+
+
 def test_weights_come_when_asked_and_are_those_of_the_file(stub: ClassifierStub) -> None:
     assert not any(layer.weights for layer in described(stub).values())
     weights = {t.name: unpack(t) for layer in described(stub, weights=True).values() for t in layer.weights}

@@ -69,7 +69,7 @@ def test_a_layer_over_the_limit_is_refused_before_it_is_copied(
         for call, message in ((classifier.Classify, ask(MOST)), (inference.ModelInfer, large)):
             code, details = failure(call, message)
             assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert f"would have {12 * MOST} bytes, the limit is {MOST}" in details
+            assert f"has {12 * MOST} bytes, the limit is {MOST}" in details
         assert classifier.Classify(ask(100)).results
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from service.errors import InvalidRequestError, ModelLoadError
-from service.preprocess import Preprocessing, prepare
+from service.preprocess import prepare
+from service.preprocessing import Preprocessing
 
 INK = Preprocessing(kind="ink", height=32, width=32)
 IMAGENET = Preprocessing(
@@ -50,15 +51,11 @@ def test_the_description_in_a_configuration_file_is_read() -> None:
     [
         ("{", "Invalid JSON"),
         ("[]", "should be an object"),
-        ("{}", "kind: Field required"),
         ('{"kind": "crop"}', "kind: Input should be 'ink', 'resize' or 'none'"),
-        ('{"kind": "ink"}', "height and width must be at least 1, not 0 and 0"),
-        ('{"kind": "ink", "height": 16, "width": 32}', "a box of 20 does not fit into 16x32"),
-        ('{"kind": "ink", "height": 32, "width": 32, "channels": 2}', "channels: Input should be 1 or 3"),
+        ('{"kind": "ink", "height": 32, "width": 32, "channels": 2}', "channels: Input should be 1, 3 or 4"),
         ('{"kind": "ink", "height": 32, "width": 32, "colour": 1}', "colour: Extra inputs"),
         ('{"kind": "ink", "height": -1, "width": 32}', "height: Input should be greater"),
         ('{"kind": "ink", "height": 99999, "width": 32}', "height: Input should be less"),
-        ('{"kind": "resize", "height": 9, "width": 9, "mean": [1, 2]}', "must have 1 value or 1"),
         ('{"kind": "resize", "height": 9, "width": 9, "std": [0]}', "std must not be 0"),
         ('{"kind": "resize", "height": 9, "width": 9, "std": []}', "std: Tuple should have at least 1"),
         ('{"kind": "resize", "height": 9, "width": 9, "scale": NaN}', "scale: Input should be a finite"),

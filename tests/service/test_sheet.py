@@ -116,3 +116,13 @@ def test_the_cells_of_squared_paper_are_no_sheets() -> None:
         pen.line((at, 0, at, SIDE), 170, 3)
         pen.line((0, at, SIDE, at), 170, 3)
     assert innermost_sheet(pixels(image))[0].shape == (SIDE, SIDE, 1)
+
+
+def test_ruled_paper_in_a_frame_is_a_sheet() -> None:
+    image = sheet(SAMPLES[0])
+    ruled = Image.new("L", image.size, 255)
+    for at in range(20, SIDE, 60):
+        ImageDraw.Draw(ruled).line((0, at, SIDE, at), 215, 3)
+    paper = framed(6, 0)(Image.fromarray(np.minimum(np.asarray(image), np.asarray(ruled))))
+    cut, _ = innermost_sheet(pixels(paper))
+    assert SIDE - 24 <= min(cut.shape[:2]) <= max(cut.shape[:2]) <= SIDE

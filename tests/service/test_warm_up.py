@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto
 from structlog.testing import capture_logs
 
+from service.batching import NO_BATCH, Rows
 from service.batching_limits import BatchingLimits
 from service.device import Execution
 from service.errors import ModelLoadError
@@ -32,9 +33,9 @@ from tests.service.onnx_models import (
 )
 
 
-def load(proto: onnx.ModelProto, max_batch_size: int = 64) -> Model:
+def load(proto: onnx.ModelProto, max_batch_size: int = 64, rows: Rows | None = None) -> Model:
     batching = BatchingLimits(max_batch_size=max_batch_size)
-    return Model(proto.SerializeToString(), Execution(), batching=batching)
+    return Model(proto.SerializeToString(), Execution(), batching=batching, rows=rows)
 
 
 def quotient() -> onnx.ModelProto:
@@ -119,14 +120,14 @@ def test_a_run_that_fails_is_no_reason_to_refuse_a_model() -> None:
 
 
 def test_a_model_is_given_the_time_that_its_device_needs() -> None:
-    loaded = Model(endless(batch=1).SerializeToString(), Execution(trial_timeout_s=0.2))
+    loaded = Model(endless(batch=1).SerializeToString(), Execution(trial_timeout_s=0.2), rows=NO_BATCH)
     with capture_logs(), pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
         warm_up(loaded)
 
 
 def test_a_run_without_end_is_stopped_and_refused() -> None:
     with capture_logs(), pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
-        warm_up(load(endless(batch=1)), timeout_s=0.2)
+        warm_up(load(endless(batch=1), rows=NO_BATCH), timeout_s=0.2)
 
 
 def test_so_is_one_that_finds_out_whether_rows_are_independent() -> None:
@@ -146,6 +147,6 @@ def test_a_model_that_can_not_be_run_on_blank_inputs_has_no_shortest_run(
 
 
 def test_timing_ends_with_a_run_without_end() -> None:
-    loaded = Model(endless(batch=1).SerializeToString(), Execution(trial_timeout_s=0.2))
+    loaded = Model(endless(batch=1).SerializeToString(), Execution(trial_timeout_s=0.2), rows=NO_BATCH)
     with pytest.raises(ModelLoadError, match=r"^a trial run did not end within 0\.2 s$"):
         shortest_run_s(loaded)

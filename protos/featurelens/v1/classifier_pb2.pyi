@@ -912,16 +912,22 @@ class PreprocessingInfo(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
+    COLOR_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """"ink" (a digit is found, framed and centered), "resize", or "none" for a model that takes tensors only."""
     channels: _builtins.int
-    """Channels of the input: 1 grey, 3 RGB."""
+    """Channels of the input: 1 grey, 3 colors, 4 colors and alpha."""
     height: _builtins.int
     """Height of the input, in pixels."""
     width: _builtins.int
     """Width of the input, in pixels."""
     description: _builtins.str
     """In one sentence, for people."""
+    layout: _builtins.str
+    """Order of the input's axes, the batch included: "NCHW", "NHWC", or "NHW" for grey without an axis of channels."""
+    color: _builtins.str
+    """Order of its colors, "RGB" or "BGR"."""
     def __init__(
         self,
         *,
@@ -930,10 +936,12 @@ class PreprocessingInfo(_message.Message):
         height: _builtins.int = ...,
         width: _builtins.int = ...,
         description: _builtins.str = ...,
+        layout: _builtins.str = ...,
+        color: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "description", b"description", "height", b"height", "kind", b"kind", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "color", b"color", "description", b"description", "height", b"height", "kind", b"kind", "layout", b"layout", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

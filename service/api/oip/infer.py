@@ -72,7 +72,7 @@ class _Question:
             if isinstance(outcome, ServiceError):
                 raise outcome
             started_ns = time.perf_counter_ns()
-            whole = [wanted.name for wanted in self.query.outputs if not wanted.top_k]
+            whole = [wanted.tensor for wanted in self.query.outputs if not wanted.top_k]
             self.limits.check_outputs([outcome.outputs[name] for name in whole])
             outputs = [_value(self.served, wanted, outcome) for wanted in self.query.outputs]
             encoded = self.query.form.encode(self.request_id, outputs, self.input_ns, outcome)

@@ -9,7 +9,20 @@ import featurelens
 from tests.featurelens.conftest import Command
 
 SUBCOMMANDS = (
-    *("serve", "doctor", "classify", "layers", "top", "batch", "train", "evaluate", "token", "version"),
+    *(
+        "serve",
+        "doctor",
+        "check",
+        "import",
+        "classify",
+        "layers",
+        "top",
+        "batch",
+        "train",
+        "evaluate",
+        "token",
+        "version",
+    ),
     "models",
 )
 RUN = "from featurelens.cli import main; main()"
@@ -49,6 +62,8 @@ def test_wrong_usage_is_status_2(command: Command, arguments: str) -> None:
         ("onnxruntime", ["serve"], "server"),
         ("pydantic_settings", ["serve", "--help"], "server"),
         ("onnxruntime", ["doctor"], "server"),
+        ("onnxruntime", ["check", __file__], "server"),
+        ("onnx", ["import", __file__, "x", "--model-repository", "x"], "server"),
         ("torch", ["train"], "training"),
         ("pooch", ["train", "--help"], "training"),
     ],
