@@ -143,7 +143,14 @@ class _Trial:
     def verdict(self, seen: Mapping[str, Evidence]) -> frozenset[str]:
         """Name what follows the batch, by what was seen."""
         lineage = self._lineage
-        suspect = lineage.descendants(lineage.by_values | self._mixing(seen))
+        mixing = lineage.by_values | self._mixing(seen)
+        following = self._following(seen, lineage.descendants(mixing))
+        if breaking := self._breaking(seen, following):
+            following = self._following(seen, lineage.descendants(mixing | breaking))
+        return frozenset(following)
+
+    def _following(self, seen: Mapping[str, Evidence], suspect: Collection[str]) -> set[str]:
+        lineage = self._lineage
         following: set[str] = set()
         for name in dict.fromkeys([*self._graph.layers, *seen]):  # what is computed first comes first
             evidence = seen.get(name)
@@ -151,7 +158,25 @@ class _Trial:
                 continue
             if evidence.differs or name in lineage.told or self._inherits(name, evidence, following):
                 following.add(name)
-        return frozenset(following)
+        return following
+
+    def _breaking(self, seen: Mapping[str, Evidence], following: Collection[str]) -> set[str]:
+        """Name what doesn't follow, computed of what does by an operator that does more than rearrange.
+
+        It puts items together along axis 0, as CumSum may. What is behind it agrees as long as it is quiet.
+        """
+        lineage = self._lineage
+        return {
+            name
+            for name in seen
+            if name not in following
+            and name not in lineage.told
+            and not lineage.rearranges(name)
+            and all(
+                parent in following or parent in self._inputs or parent in lineage.told
+                for parent in lineage.parents.get(name, (name,))
+            )
+        }
 
     def _mixing(self, seen: Mapping[str, Evidence]) -> set[str]:
         """Name what holds values of all items together; of a layer that wasn't tried its shape may tell."""
@@ -160,7 +185,8 @@ class _Trial:
             shape = layer.spec.shape
             if self._is_free and name not in seen and shape is not None and None not in shape:
                 mixing.add(name)
-        return mixing - self._lineage.told
+        told = self._lineage.told
+        return (mixing - told) | {name for name in told if name in seen and seen[name].counts}
 
     def _inherits(self, name: str, seen: Evidence, following: Collection[str]) -> bool:
         """Tell whether a tensor has its rows from tensors that follow, which no value need show."""

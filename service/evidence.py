@@ -22,17 +22,23 @@ class Evidence(NamedTuple):
         differs: The rows of unlike items were unlike; if not, it may have agreed by being dead.
         mixes: Values of several items met in elements that aren't of one item, as a maximum or a mean do.
         rank: Number of axes.
+        counts: It has the same shape and other values for another number of equal items.
     """
 
     agrees: bool
     differs: bool
     mixes: bool
     rank: int
+    counts: bool = False
 
     def and_then(self, more: Evidence) -> Evidence:
         """Add what other runs showed."""
         return Evidence(
-            self.agrees and more.agrees, self.differs or more.differs, self.mixes or more.mixes, more.rank
+            self.agrees and more.agrees,
+            self.differs or more.differs,
+            self.mixes or more.mixes,
+            more.rank,
+            self.counts or more.counts,
         )
 
 
@@ -61,7 +67,9 @@ class FreeBatch:
             and len(together) == 3
             and _rows_agree(together, (first, second, second))
         )
-        return Evidence(agrees, not _agree(first, second), first.shape == together.shape, together.ndim)
+        same_shape = first.shape == together.shape
+        counts = same_shape and not _agree(together, first) and _agree(first, second)
+        return Evidence(agrees, not _agree(first, second), same_shape, together.ndim, counts)
 
 
 class SingleItems:

@@ -35,6 +35,11 @@ _ELEMENTWISE = frozenset(
         "Scaler",
     }
 )
+_REARRANGING = _ELEMENTWISE | {
+    *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Split"),
+    *("DepthToSpace", "SpaceToDepth", "Shape", "Size"),
+}
+"""Operators whose every element is of the elements at one place of their inputs."""
 _OF_ITEMS = frozenset(
     {
         *("Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "DeformConv", "LRN", "BatchNormalization"),
@@ -83,6 +88,11 @@ class Lineage:
             if not found.isdisjoint(parents):
                 found.add(name)
         return found
+
+    def rearranges(self, name: str) -> bool:
+        """Tell whether a tensor's operator only moves elements, or computes each of those at one place."""
+        node = self._nodes.get(name)
+        return node is not None and node.op_type in _REARRANGING
 
     def is_row_wise(self, name: str, rank: int) -> bool:
         """Tell whether a tensor's operator computes each row of axis 0 of the same row of its inputs."""

@@ -188,6 +188,51 @@ def test_what_is_the_same_for_all_items_follows_if_its_operators_say_so(nodes: l
     assert "t" in following
 
 
+def quiet(*mixing: onnx.NodeProto) -> Callable[[], onnx.ModelProto]:
+    """A model whose output adds what these nodes make of "loud", which is 0 for all that a trial sees."""
+
+    def build() -> onnx.ModelProto:
+        nodes = [
+            node("MatMul", "x w", "scores"),
+            node("Sub", "scores huge", "below"),
+            node("Relu", "below", "loud"),
+            *mixing,
+            node("Add", "scores quiet", "y"),
+        ]
+        weights: dict[str, np.ndarray] = {
+            "w": np.eye(4, dtype=np.float32),
+            "huge": np.array(1e30, np.float32),
+            "zero": np.array(0, np.int64),
+            "three": np.array(3, np.float32),
+        }
+        return model(nodes, [value("x", ["n", 4])], [value("y", ["n", 4])], weights)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        [node("CumSum", "loud zero", "quiet")],
+        [node("LpNormalization", "loud", "quiet", axis=0)],
+        [node("Softmax", "loud", "even", axis=0), node("Sub", "even even", "quiet")],
+        [
+            node("Shape", "x", "sizes"),
+            node("Gather", "sizes zero", "count"),
+            node("Cast", "count", "number", to=TensorProto.FLOAT),
+            node("Sub", "number three", "over"),
+            node("Relu", "over", "quiet"),
+        ],
+    ],
+    ids=["CumSum", "LpNormalization", "Softmax", "number of items"],
+)
+def test_what_puts_items_together_quietly_is_found(mixing: list[onnx.NodeProto]) -> None:
+    """It agrees in the trial, as it adds nothing there, and would mix items of other values or numbers."""
+    following, _ = rows(quiet(*mixing))
+    assert "y" not in following
+    assert {"scores", "loud"} <= following
+
+
 def fixed(op_type: str, batch: int = 4, **attributes: object) -> Callable[[], onnx.ModelProto]:
     x, y = (value(name, [batch, 4]) for name in "xy")
     return lambda: model([node(op_type, "x", "y", **attributes)], [x], [y])
