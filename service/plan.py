@@ -69,6 +69,14 @@ class Plan:
             if self.view.versions.get(number, {}) == attempt.stamps and not dropped:
                 self.attempts.setdefault(number, attempt)
 
+    def leave_out(self, undecided: Collection[int]) -> None:
+        """End trials of versions that aren't wanted any more: of all that are undecided, keep these."""
+        for number, attempt in list(self.attempts.items()):
+            if not attempt.decided and number not in undecided:
+                if attempt.trial is not None:
+                    attempt.trial.drop()
+                del self.attempts[number]
+
     def end_trials(self, kept: Collection[Attempt] = ()) -> None:
         """End the trials that go on, but for those of some attempts."""
         for attempt in self.attempts.values():

@@ -57,7 +57,8 @@ class Reconciler:
         }
         self._plans: dict[str, Plan] = {}
         self._problems: dict[str, Sequence[str]] = {}  # of the last change of each model
-        self._changing: set[str] = set()
+        self._again: set[str] = set()  # what is followed at the next look, changed or not
+        self._changing: set[str] = set()  # those of them whose files were being changed
         self._unloaded: set[str] = set()
 
     def keep_step(self) -> None:
@@ -67,8 +68,8 @@ class Reconciler:
     def look(self) -> float | None:
         """Follow what has changed and settled; tell after how many seconds more may have."""
         wait_s = self._view.look()
-        for name in sorted({*self._view.models, *self._seen}):
-            if self._view.models.get(name) != self._seen.get(name):
+        for name in sorted({*self._view.models, *self._seen, *self._again}):
+            if name in self._again or self._view.models.get(name) != self._seen.get(name):
                 self._guarded(name)
         self.go_on()
         if not self._changing:
@@ -137,6 +138,7 @@ class Reconciler:
     def _follow(self, name: str, *, requested: bool = False) -> None:
         """Change a model over to its folder, as far as is known."""
         self._changing.discard(name)
+        self._again.discard(name)
         if (view := self._view.models.get(name)) is None:
             self._remove(name)
             return
@@ -224,9 +226,10 @@ class Reconciler:
         serving = self._serving(name)
         same = former is not None and plan.config.loads_as(former.config)
         while undecided := plan.undecided(serving):
+            plan.leave_out(undecided)
             for number in undecided:
                 self._expect(name, number, plan.view.versions.get(number, {}))
-            number = undecided[0]
+            number = next((n for n in undecided if n in plan.attempts), undecided[0])
             attempt = plan.attempts.setdefault(number, Attempt(plan.view.versions.get(number, {})))
             if attempt.trial is None:
                 version = Version(name, number, plan.config)
@@ -288,6 +291,7 @@ class Reconciler:
 
     def _wait_for_change(self, name: str, problem: str) -> None:
         """Leave a model as it is; it is followed again when it is looked at next."""
+        self._again.add(name)
         view = self._seen.pop(name, View())
         self._drop(name)
         self._problems[name] = (problem,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +24,7 @@ from service.model_data import ModelReading
 from service.model_files import ModelFiles
 from service.trial import Trial, TrialLimits
 from tests.service import onnx_models
-from tests.service.live.repositories import ask, put, wait_until, wait_until_true
+from tests.service.live.repositories import ask, put, version, wait_until, wait_until_true
 from tests.serving import Serving
 
 OPTIONS = LoadOptions(Execution(), 4, BatchingLimits(), 10**9, refuse_non_finite=True, share_threads=True)
@@ -154,3 +155,21 @@ def test_hostile_versions_do_not_touch_the_server(folder: Path, serving: Serving
         "its trial was ended after 5 s",
         "its trial took more memory than the setting trial_memory_mib, 512, allows",
     ]
+
+
+def test_a_version_that_changes_or_goes_during_its_trial(folder: Path, serving: Serving) -> None:
+    settings = {"watch_settle_s": 0.1, "trial_timeout_s": 60, "trial_memory_mib": 512}
+    with (
+        serving(model_repository=folder, **settings) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = ClassifierStub(channel)
+        put(folder, "tiny", 2, onnx_models.endless())
+        wait_until(stub, v1="READY", v2="LOADING")
+        shutil.rmtree(folder / "tiny/2")
+        wait_until(stub, v1="READY")
+        put(folder, "tiny", 3, onnx_models.endless())
+        wait_until(stub, v1="READY", v3="LOADING")
+        (folder / "tiny/3/model.onnx").write_bytes(version(3).SerializeToString())
+        wait_until(stub, v3="READY")
+        assert ask(stub) == ("3", 3.0)
